@@ -1,0 +1,1 @@
+"""What EDCO thinks: data, prompts, scoring, curricula, training.  No database, no Prefect."""

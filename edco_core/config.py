@@ -1,0 +1,447 @@
+"""The configuration of a run: one YAML file, typed, with every unknown key refused.
+
+``load_config`` reads a file and ``--set`` overrides into a :class:`Config`; a mistake becomes one
+:class:`~edco_core.errors.ConfigError` that names the key, what came and what is allowed.  Names of
+PEFT, TRL and transformers settings are theirs, unchanged.  Nothing here imports torch: keys under
+``training.args`` are checked by the trainer, which knows TRL's own list.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, get_args
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictFloat,
+    StrictInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from edco_core.errors import ConfigError
+
+DEFAULT_STORE_URL = "duckdb:///edco.duckdb"
+RUN_ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+LOOP_OWNED_ARGS: dict[str, str] = {
+    "output_dir": "run.output_dir",
+    "seed": "run.seed",
+    "data_seed": "run.seed",
+    "max_steps": "curriculum.intervals, curriculum.top_n and training.epochs_per_interval",
+    "num_train_epochs": "training.epochs_per_interval",
+    "train_sampling_strategy": "curriculum.order (the stored order is followed exactly)",
+    "shuffle_dataset": "curriculum.order (the stored order is followed exactly)",
+    "packing": "nothing: a packed step cannot be traced back to its samples",
+    "eval_packing": "nothing: evaluation generates, see 'evaluation'",
+    "dataloader_drop_last": "nothing: every selected sample is trained on",
+    "ignore_data_skip": "nothing: skipping is what makes a resumed run identical",
+    "resume_from_checkpoint": "edco resume RUN_ID",
+    "overwrite_output_dir": "nothing: a run never overwrites another",
+    "do_train": "nothing: the loop trains",
+    "do_eval": "evaluation",
+    "do_predict": "evaluation",
+    "eval_strategy": "evaluation.every",
+    "eval_steps": "evaluation.every",
+    "save_strategy": "training.args.save_steps (intervals always save at their end)",
+    "save_total_limit": "nothing: each interval keeps its last checkpoint",
+    "save_only_model": "nothing: resuming needs the optimizer's state",
+    "load_best_model_at_end": "nothing: 'edco show' names the best interval's checkpoint",
+    "metric_for_best_model": "evaluation.metric",
+    "logging_strategy": "nothing: every step goes to the ledger",
+    "logging_steps": "nothing: every step goes to the ledger",
+    "logging_nan_inf_filter": "nothing: a loss that is not finite stops the run",
+    "model_init_kwargs": "model",
+    "push_to_hub": "nothing: push the finished adapter folder yourself",
+    "auto_find_batch_size": "training.args.per_device_train_batch_size",
+    "dataset_text_field": "data.columns",
+    "dataset_kwargs": "data",
+    "completion_only_loss": "nothing: the loss is on completions",
+    "remove_unused_columns": "data",
+}
+"""Keys under ``training.args`` that the loop decides, and the setting that owns each."""
+
+
+Field_ = Literal["prompt", "completion", "messages", "answer", "category", "sample_id"]
+"""The fields of a sample (README, "Your own data")."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class RunSection(_Section):
+    """Name, seed and place of a run."""
+
+    name: str = Field("run", min_length=1, max_length=60, description="Begins the run's id.")
+    experiment: str | None = Field(None, description="Groups runs for comparison.")
+    seed: int = Field(0, ge=0, lt=2**32, description="All randomness derives from it.")
+    output_dir: str = Field("runs", description="Folder that gets one folder per run.")
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_a_file_name(cls, value: str) -> str:
+        if not RUN_ID_PATTERN.fullmatch(value):
+            raise ValueError("use letters, digits, '.', '_' and '-', a letter or digit first")
+        return value
+
+
+class LoraSection(_Section):
+    """PEFT's ``LoraConfig``, names unchanged."""
+
+    type: Literal["lora"] = "lora"
+    r: int = Field(16, ge=1)
+    lora_alpha: int = Field(32, ge=1)
+    lora_dropout: float = Field(0.0, ge=0, lt=1)
+    target_modules: str | list[str] = "all-linear"
+    modules_to_save: list[str] | None = None
+    bias: Literal["none", "all", "lora_only"] = "none"
+    use_rslora: bool = False
+    use_dora: bool = False
+
+
+class ModelSection(_Section):
+    """The model to fine-tune."""
+
+    name_or_path: str = Field(min_length=1, description="A local folder or a hub id.")
+    revision: str | None = None
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="auto: bfloat16 on CUDA, float32 on the CPU."
+    )
+    attn_implementation: str | None = None
+    trust_remote_code: bool = False
+    load_in_4bit: bool = Field(False, description="QLoRA: needs CUDA and the 'qlora' extra.")
+    peft: LoraSection | None = Field(
+        default_factory=LoraSection, description="null = full fine-tuning."
+    )
+
+    @model_validator(mode="after")
+    def _quantised_needs_lora(self) -> ModelSection:
+        if self.load_in_4bit and self.peft is None:
+            raise ValueError("load_in_4bit needs 'peft': 4-bit weights are not trainable")
+        return self
+
+
+class DataSection(_Section):
+    """Where the samples are.  Each source is a file, a folder, a glob or a hub id."""
+
+    train: str = Field(min_length=1)
+    eval: str | None = None
+    train_split: str | None = Field(None, description="Hub data only; null: train.")
+    eval_split: str | None = Field(None, description="Hub data only; null: test.")
+    hub_config: str | None = Field(None, description="Hub data only: its configuration's name.")
+    columns: dict[Field_, str] = Field(
+        default_factory=dict, description="Our field: the data's column."
+    )
+    on_bad_rows: Literal["error", "skip"] = "error"
+
+
+class PrefixEntropySection(_Section):
+    """Mean entropy of the first generated tokens (EDCO, arXiv 2601.03725, prefix entropy)."""
+
+    type: Literal["prefix_entropy"] = "prefix_entropy"
+    prefix_tokens: int = Field(16, ge=1, le=4096, description="L, generated tokens per sample.")
+    quick_answer: bool | str = Field(
+        True,
+        description="Ask for a short answer with the informative words first: true or 'en', 'zh', "
+        "your own text that contains {prompt}, or false.",
+    )
+    max_batch_tokens: int = Field(16384, ge=1, description="Padded tokens in one batch.")
+    shard_size: int = Field(
+        1024, ge=1, description="About so many samples are stored in one transaction."
+    )
+
+    @field_validator("quick_answer")
+    @classmethod
+    def _template_has_its_slot(cls, value: bool | str) -> bool | str:
+        if isinstance(value, str) and value not in ("en", "zh") and "{prompt}" not in value:
+            raise ValueError("use true, false, 'en', 'zh', or a text that contains {prompt}")
+        return value
+
+
+class _CurriculumSection(_Section):
+    intervals: int = Field(8, ge=1, le=10_000)
+    top_n: StrictInt | StrictFloat = Field(0.25, description="Count, or fraction of the pool.")
+
+    @field_validator("top_n")
+    @classmethod
+    def _count_or_fraction(cls, value: int | float) -> int | float:
+        if isinstance(value, float) and not 0 < value <= 1:
+            raise ValueError("use a count such as 800, or a fraction of the pool in (0, 1]")
+        if isinstance(value, int) and value < 1:
+            raise ValueError("use a count of at least 1, or a fraction of the pool in (0, 1]")
+        return value
+
+    def count(self, pool_size: int) -> int:
+        """N, the samples per interval on a pool of this size; ConfigError when it does not fit."""
+        if isinstance(self.top_n, float):
+            return max(1, round(self.top_n * pool_size))
+        if self.top_n > pool_size:
+            raise ConfigError(
+                f"curriculum.top_n: {self.top_n} samples were asked for, the pool has {pool_size}. "
+                f"Allowed: a count from 1 to {pool_size}, or a fraction in (0, 1]."
+            )
+        return self.top_n
+
+
+class RandomSection(_CurriculumSection):
+    """A uniform draw without replacement at each interval: the baseline."""
+
+    type: Literal["random"] = "random"
+
+
+class EdcoSection(_CurriculumSection):
+    """Highest entropy first, tempered (EDCO; see edco_core/curriculum/edco.py)."""
+
+    type: Literal["edco"] = "edco"
+    preset: Literal["paper"] | None = Field(
+        None, description="paper: temperature 0, descending order, no outliers skipped."
+    )
+    temperature: float = Field(
+        1.0, ge=0, allow_inf_nan=False, description="0 = the N highest; larger = nearer to random."
+    )
+    skip_top: float = Field(
+        0.0, ge=0, lt=1, description="Share of the pool left out as outliers, from the top."
+    )
+    order: Literal["shuffled", "descending"] = "shuffled"
+
+    PAPER: ClassVar[dict[str, Any]] = {"temperature": 0.0, "skip_top": 0.0, "order": "descending"}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_preset(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and values.get("preset") == "paper":
+            clash = sorted(k for k, v in cls.PAPER.items() if k in values and values[k] != v)
+            if clash:
+                raise ValueError(
+                    f"preset 'paper' decides {', '.join(clash)}; remove the preset or those keys"
+                )
+            return {**values, **cls.PAPER}
+        return values
+
+    def count(self, pool_size: int) -> int:
+        num = super().count(pool_size)
+        left = pool_size - int(self.skip_top * pool_size)
+        if num > left:
+            raise ConfigError(
+                f"curriculum.top_n: {num} samples were asked for, but skip_top {self.skip_top} "
+                f"leaves {left} of {pool_size}. Allowed: top_n up to {left}."
+            )
+        return num
+
+
+class SftSection(_Section):
+    """Supervised fine-tuning with TRL's ``SFTTrainer``."""
+
+    type: Literal["sft"] = "sft"
+    epochs_per_interval: float = Field(1.0, gt=0, le=1000, allow_inf_nan=False)
+    restart_optimizer: bool = Field(
+        False, description="A fresh optimizer and schedule each interval, as the paper released."
+    )
+    args: dict[str, Any] = Field(
+        default_factory=dict, description="TRL SFTConfig settings, names unchanged."
+    )
+
+    @field_validator("args")
+    @classmethod
+    def _not_owned_by_the_loop(cls, args: dict[str, Any]) -> dict[str, Any]:
+        owned = sorted(set(args) & set(LOOP_OWNED_ARGS))
+        if owned:
+            raise ValueError(
+                "; ".join(f"'{key}' is decided by {LOOP_OWNED_ARGS[key]}" for key in owned)
+            )
+        return args
+
+
+class EvaluationSection(_Section):
+    """What is measured on ``data.eval`` before training and after intervals."""
+
+    metric: Literal["exact_match", "numeric"] = Field(
+        "exact_match",
+        description="exact_match: the completion, white space trimmed; "
+        "numeric: the last number of the generated text equals the field 'answer'.",
+    )
+    max_new_tokens: int = Field(64, ge=1)
+    every: int = Field(1, ge=1, description="In intervals; the last one always is evaluated.")
+    max_batch_tokens: int = Field(16384, ge=1, description="Padded tokens in one batch.")
+
+
+class StoreSection(_Section):
+    """The ledger."""
+
+    url: str | None = Field(None, description="null: $EDCO_STORE, else duckdb:///edco.duckdb.")
+
+
+ScoringSection = PrefixEntropySection
+CurriculumSection = Annotated[EdcoSection | RandomSection, Field(discriminator="type")]
+TrainingSection = SftSection
+
+
+class Config(_Section):
+    """A whole run."""
+
+    run: RunSection = Field(default_factory=RunSection)
+    model: ModelSection
+    data: DataSection
+    scoring: ScoringSection = Field(default_factory=PrefixEntropySection)
+    curriculum: CurriculumSection = Field(default_factory=EdcoSection)
+    training: TrainingSection = Field(default_factory=SftSection)
+    evaluation: EvaluationSection | None = Field(
+        None, description="null: the defaults when data.eval is given, else no evaluation."
+    )
+    store: StoreSection = Field(default_factory=StoreSection)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _edco_is_the_default_curriculum(cls, values: Any) -> Any:
+        if isinstance(values, Mapping):
+            curriculum = values.get("curriculum")
+            if isinstance(curriculum, Mapping) and "type" not in curriculum:
+                return {**values, "curriculum": {"type": "edco", **curriculum}}
+        return values
+
+    @model_validator(mode="after")
+    def _evaluation_has_data(self) -> Config:
+        if self.data.eval is None and self.evaluation is not None:
+            raise ValueError("evaluation would be ignored without data.eval; set that or remove it")
+        if self.data.eval is not None and self.evaluation is None:
+            object.__setattr__(self, "evaluation", EvaluationSection())
+        return self
+
+    def store_url(self, override: str | None = None) -> str:
+        """The ledger's address: the command line's, the file's, the environment's, the default."""
+        return override or self.store.url or os.environ.get("EDCO_STORE") or DEFAULT_STORE_URL
+
+    def for_ledger(self) -> dict[str, Any]:
+        """The resolved configuration as JSON, without the ledger's own address (a secret)."""
+        return self.model_dump(mode="json", exclude={"store"})
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a YAML file, apply ``key.sub=value`` overrides, check everything.
+
+    Raises ConfigError: no such file, not YAML, or settings that are wrong.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be read ({error.strerror}). 'edco init' writes one to start from."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not a text file in UTF-8 ({error.reason}).") from error
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f"{path}: expected sections ({', '.join(sorted(Config.model_fields))}), "
+            f"found {type(values).__name__}. 'edco init' writes a file to start from."
+        )
+    for override in overrides:
+        _apply_override(values, override)
+    return parse_config(values, source=str(path))
+
+
+def parse_config(values: Mapping[str, Any], source: str = "configuration") -> Config:
+    """Check a configuration given as a mapping."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        problems = [_explain(detail) for detail in error.errors(include_url=False)]
+        raise ConfigError(f"{source}:\n" + "\n".join(f"  {p}" for p in problems)) from error
+
+
+def nearest(word: str, allowed: Iterable[str]) -> str:
+    """`` Did you mean 'x'?`` when something allowed is close to ``word``, else nothing."""
+    close = difflib.get_close_matches(word, list(allowed), n=1)
+    return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def _apply_override(values: dict[str, Any], override: str) -> None:
+    key, separator, raw = override.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"--set {override}: expected key.sub=value, e.g. curriculum.top_n=0.1")
+    try:
+        value = yaml.safe_load(raw)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override}: the value is not valid YAML: {error}") from error
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):
+        value = float(value)  # YAML 1.1 reads 1e-4 as text; nobody means text here
+    *parents, last = key.split(".")
+    section: Any = values
+    for parent in parents:
+        if section.get(parent) is None:
+            section[parent] = {}
+        section = section[parent]
+        if not isinstance(section, dict):
+            raise ConfigError(f"--set {override}: '{parent}' is a value, not a section")
+    section[last] = value
+
+
+def _explain(detail: Any) -> str:
+    """One pydantic error as: key, what came, what is allowed."""
+    path, fields = _walk(detail["loc"])
+    kind, given = detail["type"], detail["input"]
+    if kind == "extra_forbidden":
+        name = str(detail["loc"][-1])
+        allowed = sorted(fields)
+        return f"{path}: unknown key. Allowed here: {', '.join(allowed)}.{nearest(name, allowed)}"
+    if kind == "missing":
+        return f"{path}: missing; it has no default."
+    if kind == "union_tag_invalid":
+        allowed = sorted(re.findall(r"'([^']+)'", detail["ctx"]["expected_tags"]))
+        tag = detail["ctx"]["tag"]
+        return f"{path}.type: '{tag}' came. Allowed: {', '.join(allowed)}.{nearest(tag, allowed)}"
+    if kind == "literal_error":
+        allowed = sorted(re.findall(r"'([^']+)'", detail["ctx"]["expected"]))
+        return (
+            f"{path}: {given!r} came. Allowed: {', '.join(allowed)}.{nearest(str(given), allowed)}"
+        )
+    message = detail["msg"].removeprefix("Value error, ")
+    if not path:
+        return f"{message}."
+    if isinstance(given, Mapping):  # a whole section: its content is no help in one line
+        return f"{path}: {message}."
+    return f"{path}: {message} (came: {given!r})."
+
+
+def _walk(location: tuple[Any, ...]) -> tuple[str, list[str]]:
+    """The dotted key of an error, and the fields of the section it is in."""
+    path: list[str] = []
+    model: Any = Config
+    fields: list[str] = list(Config.model_fields)
+    for part in location:
+        choices = _models_of(model)
+        by_tag = {m.model_fields["type"].default: m for m in choices if "type" in m.model_fields}
+        if len(choices) > 1 and part in by_tag:  # pydantic's name for the union member chosen
+            model = by_tag[part]
+            fields = list(model.model_fields)
+            continue
+        if part in ("int", "float", "str", "list[str]", "[key]"):
+            continue
+        path.append(str(part))
+        section = choices[0] if choices else None
+        if section is not None:
+            fields = list(section.model_fields)
+            found = section.model_fields.get(str(part))
+            model = found.annotation if found is not None else None
+        else:
+            model = None
+    return ".".join(path), fields
+
+
+def _models_of(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [m for inner in get_args(annotation) for m in _models_of(inner)]

@@ -1,0 +1,27 @@
+"""Strategies: each turns the scores of a pool into the next curriculum.
+
+A new strategy is one file with one class (see :class:`~edco_core.curriculum.base.Strategy`), one
+settings section in ``edco_core/config.py`` and one line in ``STRATEGIES``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from edco_core.curriculum.base import Strategy, derive_generator
+from edco_core.curriculum.edco import EdcoStrategy
+from edco_core.curriculum.random import RandomStrategy
+
+STRATEGIES: Mapping[str, type[Strategy[Any]]] = {
+    "edco": EdcoStrategy,
+    "random": RandomStrategy,
+}
+
+
+def build_strategy(settings: Any) -> Strategy[Any]:
+    """The strategy of a ``curriculum`` section."""
+    return STRATEGIES[settings.type](settings)
+
+
+__all__ = ["STRATEGIES", "Strategy", "build_strategy", "derive_generator"]

@@ -1,0 +1,70 @@
+"""What every strategy is given and returns."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import numpy as np
+
+from edco_core.errors import InputError
+from edco_core.records import STAGES, Selection, Stage
+
+if TYPE_CHECKING:
+    from edco_core.records import Floats, Ints
+
+SettingsT = TypeVar("SettingsT")
+
+
+class Strategy(ABC, Generic[SettingsT]):
+    """Scores in, curriculum out: no store, no clock, no global seed.
+
+    ``choose`` is all a strategy must have.  The same scores, count and generator give the same
+    selection; ties are broken by sample id, which is the order of the pool.
+    """
+
+    def __init__(self, settings: SettingsT) -> None:
+        self.settings = settings
+
+    @abstractmethod
+    def choose(self, scores: Floats, num_samples: int, rng: np.random.Generator) -> Selection:
+        """The next curriculum.
+
+        ``scores`` has shape (P,), one finite number per sample of the pool, indexed by ordinal;
+        ``num_samples`` is N, 1 <= N <= P.
+        """
+
+    def select(self, scores: Floats, num_samples: int, rng: np.random.Generator) -> Selection:
+        """``choose`` with its input checked; raises InputError for scores no rule can order."""
+        if not np.isfinite(scores).all():
+            bad = np.flatnonzero(~np.isfinite(scores))
+            raise InputError(
+                f"{len(bad)} of {len(scores)} scores are not finite (first at ordinal {bad[0]}); "
+                "a curriculum needs finite scores. Score the pool again with another dtype."
+            )
+        if not 1 <= num_samples <= len(scores):
+            raise InputError(
+                f"{num_samples} samples cannot be selected from a pool of {len(scores)}; "
+                f"allowed: 1 to {len(scores)}."
+            )
+        return self.choose(scores, num_samples, rng)
+
+
+def derive_generator(
+    seed: int, interval: int, stage: Stage
+) -> tuple[np.random.Generator, dict[str, Any]]:
+    """The generator of one stage of one interval, and the record it can be made from again."""
+    entropy = [seed, interval, STAGES.index(stage)]
+    generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy)))
+    return generator, {"bit_generator": "PCG64", "seed_sequence": entropy}
+
+
+def rank_descending(scores: Floats) -> tuple[Ints, Ints]:
+    """Ordinals from the highest score to the lowest, and each ordinal's rank (1 = highest).
+
+    Both have shape (P,); equal scores keep the order of the pool, that is of sample ids.
+    """
+    by_score = np.argsort(-scores, kind="stable")
+    ranks = np.empty(len(scores), dtype=np.int64)
+    ranks[by_score] = np.arange(1, len(scores) + 1)
+    return by_score, ranks

@@ -1,0 +1,264 @@
+"""Models and tokenizers: loaded once, kept warm, set to the weights of any checkpoint.
+
+This module and those that import it are the only ones that load torch; ``edco --help`` and the
+reading commands never come here.
+"""
+
+from __future__ import annotations
+
+import gc
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from edco_core.checkpoints import verify
+from edco_core.config import LoraSection, ModelSection
+from edco_core.errors import ModelError
+from edco_core.records import Checkpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class ModelHost:
+    """The one model of a process.
+
+    The base model is loaded once; ``load_weights`` puts a checkpoint's adapter on it, or does
+    nothing when those weights are in place already.  Full fine-tuning loads the whole folder.
+    """
+
+    def __init__(self, settings: ModelSection, *, seed: int) -> None:
+        self.settings = settings
+        self.device = pick_device()
+        self.tokenizer = load_tokenizer(settings)
+        self.model: Any = None
+        self._seed = seed
+        self._weights: str | None = None  # hash of what the model holds; None: unknown
+
+    @property
+    def pad_token_id(self) -> int:
+        return int(self.tokenizer.pad_token_id)
+
+    @property
+    def eos_token_ids(self) -> set[int]:
+        """All tokens that end an answer: the tokenizer's and the generation config's."""
+        configured = getattr(self.model.generation_config, "eos_token_id", None)
+        ids = configured if isinstance(configured, list) else [configured]
+        return {int(i) for i in [self.tokenizer.eos_token_id, *ids] if i is not None}
+
+    def load_base(self) -> None:
+        """Load the base model, with a fresh adapter derived from the seed where one is used."""
+        if self.model is not None:
+            return
+        model = _load_model(self.settings, self.settings.name_or_path, self.device)
+        if self.settings.peft is not None:
+            model = _add_adapter(model, self.settings.peft, self._seed)
+        self.model = model
+        self._weights = None
+
+    def save_start(self, folder: Path) -> Path:
+        """Where the run starts: the fresh adapter, saved to ``folder``, or the base model."""
+        self.load_base()
+        if self.settings.peft is None:
+            return base_folder(self.settings)
+        self.model.save_pretrained(str(folder))
+        return folder
+
+    def load_weights(self, checkpoint: Checkpoint) -> None:
+        """Make the model that checkpoint; raises TrainingError when the files are not it."""
+        if self._weights == checkpoint.weights_sha256 and self.model is not None:
+            return
+        verify(checkpoint)
+        if self.settings.peft is None:
+            self.model = None
+            _free_memory()
+            self.model = _load_model(self.settings, checkpoint.path, self.device)
+        else:
+            # PEFT costs seconds to import: only where an adapter is really loaded.
+            from peft import load_peft_weights, set_peft_model_state_dict
+
+            self.load_base()
+            weights = load_peft_weights(checkpoint.path, device=str(self.device))
+            set_peft_model_state_dict(self.model, weights)
+        self._weights = checkpoint.weights_sha256
+
+    def model_for_inference(self) -> PreTrainedModel:
+        """The model in evaluation mode: no dropout."""
+        self.model.eval()
+        return self.model
+
+    @contextmanager
+    def lent_for_training(self) -> Iterator[Any]:
+        """Lend the model to a trainer, which changes its weights and wraps its forward pass.
+
+        On the way out whatever the trainer put over the model is taken off again, so that scoring
+        runs the model's own forward pass.  What it holds is unknown until ``holds`` says so.
+        """
+        self._weights = None
+        try:
+            yield self.model
+        finally:
+            for module in self.model.modules():
+                # TRL's fused head and accelerate's autocast are set on the instance.
+                module.__dict__.pop("forward", None)
+                module.__dict__.pop("_original_forward", None)
+            if hasattr(self.model, "gradient_checkpointing_disable"):
+                self.model.gradient_checkpointing_disable()
+            _free_memory()
+
+    def holds(self, checkpoint: Checkpoint) -> None:
+        """State that the model in memory is this checkpoint: a trainer has just saved it."""
+        self._weights = checkpoint.weights_sha256
+
+
+def pick_device() -> torch.device:
+    """The device of this process: the first CUDA device, else Apple's, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", 0)
+    if torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def load_tokenizer(settings: ModelSection) -> PreTrainedTokenizerBase:
+    """The tokenizer, with a padding token; raises ModelError naming what is missing."""
+    name = settings.name_or_path
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            name, revision=settings.revision, trust_remote_code=settings.trust_remote_code
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+        raise ModelError(_explain_loading(name, "tokenizer", error)) from error
+    if not len(tokenizer):
+        raise ModelError(_explain_loading(name, "tokenizer", "its vocabulary is empty"))
+    if tokenizer.eos_token is None:
+        raise ModelError(
+            f"model.name_or_path: the tokenizer of '{name}' has no end-of-sequence token; "
+            "set eos_token in its tokenizer_config.json, else answers never end."
+        )
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token  # as TRL does
+    return tokenizer
+
+
+def check_model(settings: ModelSection) -> PreTrainedTokenizerBase:
+    """Check, without loading weights, that model and tokenizer are there and fit this machine."""
+    name = settings.name_or_path
+    try:
+        config = AutoConfig.from_pretrained(
+            name, revision=settings.revision, trust_remote_code=settings.trust_remote_code
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(_explain_loading(name, "model", error)) from error
+    if Path(name).is_dir() and not any(
+        list(Path(name).glob(p)) for p in ("*.safetensors", "*.bin", "*.safetensors.index.json")
+    ):
+        raise ModelError(_explain_loading(name, "model", "the folder holds no weights"))
+    if settings.load_in_4bit:
+        _check_4bit()
+    tokenizer = load_tokenizer(settings)
+    vocabulary = config.get_text_config().vocab_size
+    if len(tokenizer) > vocabulary:
+        raise ModelError(
+            f"model.name_or_path: the tokenizer of '{name}' has {len(tokenizer)} tokens, the model "
+            f"only {vocabulary}: they do not belong together."
+        )
+    return tokenizer
+
+
+def base_folder(settings: ModelSection) -> Path:
+    """The folder of the base model's files: the given one, or the hub's copy on this machine."""
+    if Path(settings.name_or_path).is_dir():
+        return Path(settings.name_or_path)
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(settings.name_or_path, revision=settings.revision))
+
+
+def _load_model(settings: ModelSection, name: str, device: torch.device) -> Any:
+    dtype = _DTYPES.get(settings.dtype)
+    if dtype is None:
+        dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+    options: dict[str, Any] = {"dtype": dtype, "trust_remote_code": settings.trust_remote_code}
+    if settings.attn_implementation is not None:
+        options["attn_implementation"] = settings.attn_implementation
+    if name == settings.name_or_path:
+        options["revision"] = settings.revision
+    if settings.load_in_4bit:
+        _check_4bit()
+        from transformers import BitsAndBytesConfig
+
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        )
+        options["device_map"] = {"": device}
+    try:
+        model = AutoModelForCausalLM.from_pretrained(name, **options)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise ModelError(_explain_loading(name, "model", error)) from error
+    return model if settings.load_in_4bit else model.to(device)
+
+
+def _add_adapter(model: Any, settings: LoraSection, seed: int) -> Any:
+    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+
+    config = LoraConfig(task_type="CAUSAL_LM", **settings.model_dump(exclude={"type"}))
+    if getattr(model, "is_loaded_in_4bit", False):
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+    devices = [model.device] if model.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        try:
+            return get_peft_model(model, config)
+        except ValueError as error:
+            raise ModelError(f"model.peft: {error}") from error
+
+
+def _check_4bit() -> None:
+    if not torch.cuda.is_available():
+        raise ModelError(
+            "model.load_in_4bit: QLoRA needs a CUDA device, and none is visible here. "
+            "Use 'load_in_4bit: false' (LoRA), or run on a machine with a GPU."
+        )
+    try:
+        import bitsandbytes  # noqa: F401  (only whether it is there)
+    except ImportError as error:
+        raise ModelError(
+            "model.load_in_4bit: QLoRA needs bitsandbytes. Type: pip install 'edco[qlora]'"
+        ) from error
+
+
+def _explain_loading(name: str, what: str, reason: object) -> str:
+    first_line = str(reason).strip().splitlines()[0] if str(reason).strip() else repr(reason)
+    if Path(name).is_dir():
+        files = ", ".join(sorted(p.name for p in Path(name).iterdir())[:12]) or "nothing"
+        needed = {
+            "tokenizer": "tokenizer.json and tokenizer_config.json",
+            "model": "config.json and model.safetensors",
+        }[what]
+        return (
+            f"model.name_or_path: no {what} could be loaded from the folder '{name}' "
+            f"({first_line}). It holds {files}; it needs {needed}. Save one there with "
+            f"{what}.save_pretrained('{name}')."
+        )
+    return (
+        f"model.name_or_path: no {what} could be loaded from '{name}', which is no folder here, so "
+        f"it was taken for a hub id ({first_line}). Give a folder that exists, or a hub id this "
+        "machine can reach."
+    )
+
+
+def _free_memory() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,114 @@
+"""Samples as the model sees them: the same text for scoring, training and evaluation.
+
+A tokenizer with a chat template gets conversations, one without gets plain text; a pool of the
+other kind is converted, or refused where it cannot be.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from edco_core.errors import DataError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from edco_core.records import Pool
+
+Message = dict[str, str]
+
+QUICK_ANSWER_TEMPLATES = {
+    "en": (
+        "{prompt}\n\nReply at once, in three sentences at the most. Put the answer itself first "
+        "and leave out the reasoning that led to it."
+    ),
+    "zh": "{prompt}\n\n请立即作答,最多三句话。先写出答案本身,不要写推理过程。",
+}
+"""Quick-answer prompting (EDCO, arXiv 2601.03725): informative tokens first.  Our own wording."""
+
+
+def quick_answer_template(setting: bool | str) -> str | None:
+    """The template of a ``quick_answer`` setting; None when it is off."""
+    if setting is False:
+        return None
+    return (
+        QUICK_ANSWER_TEMPLATES["en" if setting is True else setting]
+        if (setting is True or setting in QUICK_ANSWER_TEMPLATES)
+        else str(setting)
+    )
+
+
+def check_chat_template(pool: Pool, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise DataError when the pool is conversational and the tokenizer cannot render it."""
+    if pool.conversational and not tokenizer.chat_template:
+        raise DataError(
+            f"{pool.source}: the samples are conversations, but the tokenizer has no chat "
+            "template. Use a chat model, or data with plain 'prompt' and 'completion' texts."
+        )
+
+
+def training_rows(pool: Pool, tokenizer: PreTrainedTokenizerBase) -> dict[str, list[Any]]:
+    """Columns ``prompt`` and ``completion`` in TRL's plain or conversational form."""
+    prompts = pool.table.column("prompt").to_pylist()
+    completions = pool.table.column("completion").to_pylist()
+    if pool.conversational:
+        return {
+            "prompt": [json.loads(p) for p in prompts],
+            "completion": [json.loads(c) for c in completions],
+        }
+    if tokenizer.chat_template:
+        return {
+            "prompt": [[_user(p)] for p in prompts],
+            # The space that joins a plain completion to its prompt is no part of a chat turn.
+            "completion": [[{"role": "assistant", "content": c.strip()}] for c in completions],
+        }
+    return {"prompt": prompts, "completion": completions}
+
+
+def prompt_token_ids(
+    pool: Pool, tokenizer: PreTrainedTokenizerBase, *, template: str | None = None
+) -> list[list[int]]:
+    """Token ids of every prompt, ready to be continued by the model, in ordinal order.
+
+    ``template`` holds ``{prompt}``; in a conversation it wraps the last user turn.
+    """
+    prompts = pool.table.column("prompt").to_pylist()
+    if not prompts:
+        return []
+    if not tokenizer.chat_template:
+        if template is not None:
+            prompts = [template.replace("{prompt}", prompt) for prompt in prompts]
+        return [list(ids) for ids in tokenizer(prompts)["input_ids"]]
+    conversations = [
+        _wrap_last_user_turn(
+            json.loads(prompt) if pool.conversational else [_user(prompt)], template
+        )
+        for prompt in prompts
+    ]
+    rendered = tokenizer.apply_chat_template(
+        conversations, add_generation_prompt=True, tokenize=True, return_dict=True
+    )
+    return [list(ids) for ids in rendered["input_ids"]]
+
+
+def reference_texts(pool: Pool) -> list[str]:
+    """The reference completion of every sample as plain text, in ordinal order."""
+    completions = pool.table.column("completion").to_pylist()
+    if not pool.conversational:
+        return list(completions)
+    return ["\n".join(turn["content"] for turn in json.loads(text)) for text in completions]
+
+
+def _user(prompt: str) -> Message:
+    return {"role": "user", "content": prompt.strip()}
+
+
+def _wrap_last_user_turn(messages: list[Message], template: str | None) -> list[Message]:
+    if template is None:
+        return messages
+    last = max((i for i, m in enumerate(messages) if m["role"] == "user"), default=None)
+    if last is None:
+        return messages
+    wrapped = template.replace("{prompt}", messages[last]["content"])
+    return [*messages[:last], {**messages[last], "content": wrapped}, *messages[last + 1 :]]

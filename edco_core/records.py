@@ -1,0 +1,194 @@
+"""The records that cross layers: plain, frozen, free of models, rows and futures.
+
+Words as in the README: a *pool* is all samples of one data set; an *interval* is one turn of the
+loop; a *curriculum* is what one interval trains on.  Arrays are NumPy, one entry per sample.
+``ordinal`` is the position of a sample in its pool, and pools are sorted by ``sample_id``: the
+same content gives the same ordinals on every machine, whatever the order of the file's rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    Ints = NDArray[np.int64]
+    Floats = NDArray[np.float64]
+
+Stage = Literal["checkpoint", "scoring", "selection", "training"]
+STAGES: tuple[Stage, ...] = ("checkpoint", "scoring", "selection", "training")
+
+RunStatus = Literal["running", "interrupted", "failed", "finished"]
+Change = Literal["first_time", "returned", "stayed"]
+
+BASELINE_INTERVAL = -1
+"""The interval under which evaluations before any training are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedRow:
+    """A row left out under ``on_bad_rows: skip``, and why."""
+
+    source: str
+    """File and line, ``pool.jsonl:17``."""
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """All samples of one data set, sorted by ``sample_id``, duplicates by content removed."""
+
+    fingerprint: str
+    """Hash over the sorted sample ids; names the data set in the ledger (``dataset_id``)."""
+    source: str
+    """Where it came from, for people: a path, a glob or a hub id."""
+    table: pa.Table
+    """Columns, one row per sample in ordinal order: ``sample_id``, ``prompt``, ``completion``,
+    ``answer``, ``category``, ``metadata`` (JSON), ``source`` (file and line); all text, the last
+    four nullable.  Conversational prompts and completions are JSON lists of messages."""
+    conversational: bool
+    num_duplicates: int = 0
+    skipped: tuple[SkippedRow, ...] = ()
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """What a run is before it starts: written once, never changed."""
+
+    run_id: str
+    name: str
+    experiment: str | None
+    seed: int
+    strategy: str
+    scorer: str
+    trainer: str
+    model: str
+    dataset_id: str
+    eval_dataset_id: str | None
+    metric: str | None
+    intervals: int
+    pool_size: int
+    top_n: int
+    run_dir: str
+    config: dict[str, Any]
+    """The resolved configuration, without the ledger's own address."""
+    plan: dict[str, Any]
+    """What the configuration comes to on this pool: steps per interval, batch size, total steps."""
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """A run as the ledger knows it now."""
+
+    run_id: str
+    status: RunStatus
+    run_dir: str
+    dataset_id: str
+    config: dict[str, Any]
+    plan: dict[str, Any]
+    created_at: datetime
+    finished_at: datetime | None
+    message: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to write to one run.  ``token`` grows by one whenever the owner changes."""
+
+    run_id: str
+    run_key: int
+    token: int
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreShard:
+    """Scores of some samples of the pool at one interval: arrays of one length S."""
+
+    ordinals: Ints
+    scores: Floats
+    """In the scorer's unit (nats for entropies)."""
+    n_tokens: Ints
+    """Generated tokens each score was computed from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """One interval's curriculum: N samples in training order, and the rule that chose them."""
+
+    ordinals: Ints
+    """Shape (N,), in training order; the position of a sample is its index here."""
+    scores: Floats
+    """Shape (N,)."""
+    ranks: Ints
+    """Shape (N,): 1 = highest score of the pool, ties by sample id."""
+    probabilities: Floats | None
+    """Shape (N,): chance of each to be selected, given the scores; None where nothing was drawn."""
+    reason: str
+    """Short code of the rule, such as ``tempered_draw``."""
+    cutoff: float | None
+    """Lowest score in the curriculum."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """The rule's parameters and what it derived from the scores: enough to explain any sample."""
+    generator: dict[str, Any] = field(default_factory=dict)
+    """What the random generator was made from; the same draw can be made again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Saved weights: those the pool is scored with at ``interval``."""
+
+    interval: int
+    step: int
+    """Optimizer steps behind it, over the whole run."""
+    path: str
+    weights_sha256: str
+
+    @property
+    def checkpoint_id(self) -> str:
+        return self.weights_sha256[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingStep:
+    """One optimizer step, as TRL logged it.  ``step`` is global and 1-based."""
+
+    step: int
+    loss: float
+    learning_rate: float | None
+    grad_norm: float | None
+    num_tokens: int | None
+    """Tokens seen since the start of the run."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingOutcome:
+    """What one training interval did."""
+
+    checkpoint: Checkpoint
+    steps: tuple[TrainingStep, ...]
+    step_ordinals: Ints
+    """Shape (steps, slots): the sample in each slot of each optimizer step, in order."""
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """One metric on the evaluation set.  ``interval`` is -1 before training."""
+
+    interval: int
+    metric: str
+    value: float
+    n: int
+    by_category: dict[str, tuple[float, int]]
+    """Category to (value, number of samples)."""
+    seconds: float

@@ -1,0 +1,1 @@
+"""Trainers: one interval each, on TRL."""

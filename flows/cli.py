@@ -1,0 +1,326 @@
+"""The command line.  This is the one place that defers imports: ``edco --help`` and the reading
+commands must load neither torch nor Prefect, so each command imports what it needs.
+
+Results go to standard output, everything else to standard error.  Exit codes: 0, 1 for what
+failed or was stopped, 2 for bad input.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from storage import Ledger
+
+app = typer.Typer(
+    name="edco",
+    help="Fine-tune a language model under a dynamic, entropy-based curriculum "
+    "that can be audited, resumed and queried.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+db_app = typer.Typer(help="Migrations of the ledger.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(db_app, name="db")
+
+ConfigArg = Annotated[Path, typer.Argument(help="Configuration file (YAML).", metavar="CONFIG")]
+RunArg = Annotated[
+    str, typer.Argument(help="Run id, or an unambiguous beginning of it.", metavar="RUN_ID")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override one setting: key.sub=value. May be repeated."),
+]
+StoreOption = Annotated[
+    str | None,
+    typer.Option("--store", help="Ledger URL. Default: $EDCO_STORE, else duckdb:///edco.duckdb."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
+
+
+@app.command()
+def demo(
+    folder: Annotated[
+        Path, typer.Option("--dir", help="Where data, base model, ledger and run go.")
+    ] = Path("edco-demo"),
+    seed: Annotated[int, typer.Option(help="Seed of the data and of the run.")] = 0,
+) -> None:
+    """The whole loop, offline, on data and a tiny model made here."""
+    from flows.demo import run_demo
+
+    run_demo(folder, seed=seed)
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="Folder to write to.", metavar="[DIR]")] = Path(),
+) -> None:
+    """Write a commented configuration to start from."""
+    from edco_core.errors import InputError
+
+    target = folder / "edco.yaml"
+    if target.exists():
+        raise InputError(f"{target} exists already and is not overwritten. Give another folder.")
+    template = Path(__file__).with_name("init.yaml").read_text(encoding="utf-8")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        target.write_text(template, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{target}: cannot be written ({error.strerror}).") from error
+    _say(f"wrote {target}: edit it, then type 'edco validate {target}'")
+
+
+@app.command()
+def validate(
+    config: ConfigArg,
+    overrides: SetOption = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check configuration, data, model and ledger without training; show the plan."""
+    from edco_core.config import load_config
+
+    loaded = load_config(config, overrides or [])
+    from flows.plan import describe
+
+    facts = describe(loaded, loaded.store_url(store))
+    if as_json:
+        _print_json(facts)
+        return
+    width = max(len(key) for key in facts)
+    for key, value in facts.items():
+        print(f"{key.replace('_', ' '):<{width}}  {value}")
+    _say(f"everything is in order; to start: edco run {config}")
+
+
+@app.command()
+def run(
+    config: ConfigArg,
+    run_id: Annotated[
+        str | None, typer.Option(help="Name the run; default: name and time.")
+    ] = None,
+    overrides: SetOption = None,
+    store: StoreOption = None,
+) -> None:
+    """A run, start to end."""
+    from edco_core.config import load_config
+
+    loaded = load_config(config, overrides or [])
+    from flows.launch import start_run
+
+    start_run(loaded, loaded.store_url(store), run_id)
+
+
+@app.command()
+def resume(run_id: RunArg, store: StoreOption = None) -> None:
+    """Carry a run on from its last finished step; a finished run says so."""
+    from flows.launch import resume_run
+
+    resume_run(run_id, _store_url(store))
+
+
+@app.command()
+def runs(store: StoreOption = None, as_json: JsonOption = False) -> None:
+    """List all runs."""
+    from flows.display import print_table
+    from flows.reading import live_status
+    from storage import queries
+
+    rows = queries.runs(_ledger(store))
+    if as_json:
+        _print_json(rows)
+        return
+    columns = {
+        "run_id": "run", "status": "status", "strategy": "strategy", "intervals": "intervals",
+        "pool_size": "pool", "top_n": "top N", "metric": "metric", "last_metric": "last",
+        "best_metric": "best", "created_at": "created",
+    }  # fmt: skip
+    print_table([_short(row) | {"status": live_status(row)} for row in rows], columns)
+
+
+@app.command()
+def show(run_id: RunArg, store: StoreOption = None, as_json: JsonOption = False) -> None:
+    """One run, interval by interval."""
+    from flows.reading import show_run
+
+    _answer(show_run(_ledger(store), run_id), as_json)
+
+
+@app.command()
+def why(
+    run_id: RunArg,
+    sample_id: Annotated[str, typer.Argument(help="Sample id, or its beginning.")],
+    interval: Annotated[int | None, typer.Option(help="Only this interval.")] = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Why a sample was in the curriculum, or why not: score, rank, cutoff, rule, history."""
+    from flows.reading import why_sample
+
+    _answer(why_sample(_ledger(store), run_id, sample_id, interval), as_json)
+
+
+@app.command()
+def turnover(run_id: RunArg, store: StoreOption = None, as_json: JsonOption = False) -> None:
+    """How each curriculum differs from the one before."""
+    from flows.reading import show_turnover
+
+    _answer(show_turnover(_ledger(store), run_id), as_json)
+
+
+@app.command()
+def difficult(
+    run_id: RunArg,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many samples.")] = 20,
+    min_streak: Annotated[
+        int, typer.Option(min=1, help="Selected at least so many intervals in a row.")
+    ] = 2,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Samples that persist as difficult: selected again and again."""
+    from flows.reading import show_difficult
+
+    _answer(show_difficult(_ledger(store), run_id, limit, min_streak), as_json)
+
+
+@app.command()
+def query(
+    sql: Annotated[str, typer.Argument(help="SQL over the views (see README).", metavar="SQL")],
+    params: Annotated[
+        list[str] | None, typer.Option("-p", "--param", help="name=value for :name in the SQL.")
+    ] = None,
+    output: Annotated[str, typer.Option("--format", help="table, json, csv or parquet.")] = "table",
+    limit: Annotated[
+        int | None, typer.Option(min=0, help="At most so many rows; 0 = all. Tables: 100.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds the query may take.")] = 60.0,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Read-only SQL on the ledger; the database itself refuses to write."""
+    from flows.reading import run_query
+
+    run_query(_ledger(store), sql, params or [], "json" if as_json else output, limit, timeout)
+
+
+@app.command()
+def doctor(store: StoreOption = None, as_json: JsonOption = False) -> None:
+    """What works on this machine, and what to type for what does not."""
+    from flows.doctor import examine
+
+    facts, healthy = examine(_store_url(store))
+    if as_json:
+        _print_json(facts)
+    else:
+        for fact in facts:
+            mark = {"ok": "ok     ", "missing": "missing", "problem": "PROBLEM"}[fact["status"]]
+            print(f"{mark}  {fact['what']:<16} {fact['found']}")
+            if fact["advice"]:
+                print(f"{'':<25} → {fact['advice']}")
+    if not healthy:
+        raise typer.Exit(1)
+
+
+@db_app.command("upgrade")
+def db_upgrade(store: StoreOption = None) -> None:
+    """Bring the ledger to this version's schema; makes it when there is none."""
+    from storage import db_upgrade, masked
+
+    url = _store_url(store)
+    before, after = db_upgrade(url)
+    print(f"{masked(url)}: {'already at' if before == after else 'upgraded to'} {after}")
+
+
+@db_app.command("current")
+def db_current(store: StoreOption = None) -> None:
+    """Print the ledger's revision."""
+    from storage import db_current
+
+    print(db_current(_store_url(store)) or "no schema")
+
+
+@db_app.command("check")
+def db_check(store: StoreOption = None) -> None:
+    """Compare the ledger's tables and views with what this version expects."""
+    from storage import db_check
+
+    problems = db_check(_store_url(store))
+    for problem in problems:
+        print(problem)
+    if problems:
+        raise typer.Exit(1)
+    print("the ledger is as it should be")
+
+
+def main() -> NoReturn:
+    """Run the command line; one message for every mistake, and the exit code for it."""
+    # TRL, PEFT and transformers warn about each other's renamed settings; users can do nothing.
+    os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        app(prog_name="edco", standalone_mode=True)
+    except KeyboardInterrupt:
+        _say("stopped")
+        sys.exit(1)
+    except BrokenPipeError:
+        # The reader (head, less) has gone; there is nobody to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        from edco_core.errors import EdcoError
+
+        if not isinstance(error, EdcoError):
+            raise
+        _say(f"error: {error}")
+        sys.exit(error.exit_code)
+    sys.exit(0)
+
+
+def _store_url(store: str | None) -> str:
+    if store:
+        return store
+    if os.environ.get("EDCO_STORE"):
+        return os.environ["EDCO_STORE"]
+    from edco_core.config import DEFAULT_STORE_URL
+
+    return DEFAULT_STORE_URL
+
+
+def _ledger(store: str | None) -> Ledger:
+    from storage import open_ledger
+
+    return open_ledger(_store_url(store), read_only=True)
+
+
+def _answer(answer: Any, as_json: bool) -> None:
+    if as_json:
+        _print_json(answer.facts)
+    else:
+        answer.print()
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
+
+
+def _short(row: dict[str, Any]) -> dict[str, Any]:
+    done = f"{row['intervals_done']}/{row['intervals_planned']}"
+    return row | {"intervals": done, "created_at": str(row["created_at"])[:16].replace("T", " ")}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""``edco demo``: the whole loop, offline, on data and a base model it makes itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edco_core.config import parse_config
+from edco_core.demo_data import write_demo_data
+from edco_core.errors import InputError
+from flows.display import progress, say
+from flows.launch import start_run
+from flows.prepare import check_writable
+
+
+def run_demo(folder: Path, *, seed: int) -> None:
+    """Make data and base model where they are missing, then carry out a real run on them."""
+    check_writable(folder, "--dir")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--dir {folder}: it is a file. Give a folder.")
+    data, model = folder / f"data-{seed}", folder / f"base-model-{seed}"
+    if not (data / "eval.jsonl").exists():
+        data.mkdir(parents=True, exist_ok=True)
+        write_demo_data(data, seed=seed)
+        say(f"wrote log lines of six vendors to {data}")
+    if not (model / "config.json").exists():
+        say("training the base model, once: a small Qwen3 that knows half of the vendors")
+    # torch and transformers take seconds to import, and are not needed to write data.
+    from edco_core.demo_model import build_base_model
+
+    with progress("base model") as on_progress:
+        build_base_model(model, seed=seed, on_progress=on_progress)
+    config = parse_config(
+        {
+            "run": {"name": "demo", "seed": seed, "output_dir": str(folder / "runs")},
+            "model": {"name_or_path": str(model), "peft": {"r": 16, "lora_alpha": 32}},
+            "data": {"train": str(data / "pool.jsonl"), "eval": str(data / "eval.jsonl")},
+            # The base model has never seen an instruction: it continues the prompt as it is.
+            "scoring": {"type": "prefix_entropy", "prefix_tokens": 8, "quick_answer": False},
+            "curriculum": {"type": "edco", "intervals": 4, "top_n": 0.25},
+            "training": {
+                "type": "sft",
+                "args": {
+                    "learning_rate": 3e-3,
+                    "per_device_train_batch_size": 16,
+                    "lr_scheduler_type": "linear",
+                    "save_steps": 20,
+                },
+            },
+            "evaluation": {"metric": "exact_match", "max_new_tokens": 48},
+        }
+    )
+    start_run(config, f"duckdb:///{folder / 'edco.duckdb'}", None)

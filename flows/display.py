@@ -1,0 +1,86 @@
+"""What a person at a terminal sees: progress with a time estimate, and tables."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+OnProgress = Callable[[int, int], None]
+
+
+def say(message: str) -> None:
+    """A line for people, on standard error: standard output is for results."""
+    print(message, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def progress(label: str) -> Iterator[OnProgress]:
+    """A bar on standard error, silent when that is not a terminal; takes (done, total)."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda done, total: None
+        return
+    bar = Progress(
+        TextColumn("{task.description:<24}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def number(value: object, digits: int = 3) -> str:
+    """A cell: floats to ``digits`` places, nothing as a dash."""
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.{digits}f}"
+    return str(value)
+
+
+def print_table(
+    rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *, title: str | None = None
+) -> None:
+    """Rows as a table on standard output; ``columns`` maps a key of the rows to its heading."""
+    table = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE)
+    for key, heading in columns.items():
+        is_number = any(isinstance(row.get(key), int | float) for row in rows)
+        table.add_column(heading, justify="right" if is_number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(number(row.get(key)) for key in columns))
+    # Piped output has no width of its own; a cut table would be worse than a long line.
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+INTERVAL_COLUMNS = {
+    "interval": "interval",
+    "score_mean": "mean entropy",
+    "cutoff": "cutoff",
+    "n_entered": "entered",
+    "n_first_time": "first-time",
+    "n_returned": "returned",
+    "n_stayed": "stayed",
+    "n_left": "left",
+    "train_loss": "train loss",
+    "metric": "accuracy",
+}

@@ -1,0 +1,145 @@
+"""Starting and resuming runs from the command line: checks first, then the flow, then what to
+look at next."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edco_core.config import DEFAULT_STORE_URL, Config
+from edco_core.errors import EdcoError, LeaseLostError, StopRequested
+from flows.display import INTERVAL_COLUMNS, print_table, say
+from flows.prepare import check_ledger, check_run_id, complete, load_inputs
+from flows.server import prefect_api
+from storage import masked, open_ledger, queries
+
+if TYPE_CHECKING:
+    from flows.open_run import OpenRun
+    from storage import Ledger
+
+
+def start_run(config: Config, store_url: str, run_id: str | None) -> str:
+    """Check everything, enter the run into the ledger and carry it out; returns its id.
+
+    Until every check has passed nothing is written anywhere.
+    """
+    if run_id is None:
+        moment = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+        run_id = f"{config.run.name}-{moment}-{secrets.token_hex(2)}"
+    check_run_id(run_id)
+    check_ledger(store_url, run_id)
+    inputs = load_inputs(config)
+
+    def create() -> OpenRun:
+        from flows import open_run
+
+        prepared = complete(inputs)
+        return open_run.create(open_ledger(store_url, on_wait=say), prepared, run_id)
+
+    _carry_out(create, store_url)
+    return run_id
+
+
+def resume_run(prefix: str, store_url: str) -> None:
+    """Carry on a run; a finished one says so."""
+    reading = open_ledger(store_url, read_only=True, on_wait=say)
+    run_id = reading.find_run(prefix)
+    if reading.run_state(run_id).status == "finished":
+        say(f"run {run_id} is finished; see: {command('show', run_id, store_url)}")
+        return
+
+    def reopen() -> OpenRun:
+        from flows import open_run
+
+        return open_run.reopen(open_ledger(store_url, on_wait=say), run_id)
+
+    _carry_out(reopen, store_url)
+
+
+def _carry_out(own: Callable[[], OpenRun], store_url: str) -> None:
+    began = time.perf_counter()
+    with ExitStack() as stack:
+        # The server starts in the background while torch, TRL and the model are loading.
+        server = stack.enter_context(prefect_api())
+        run = own()
+        with run.owned(), run.stopping_on_signals():
+            try:
+                from flows.finetune import finetune
+
+                run.warm_up()
+                if server is not None:
+                    stack.enter_context(server.ready())
+                run.check_stop()
+                say(
+                    f"run {run.run_id}: {run.plan.num_intervals} intervals of "
+                    f"{run.plan.samples_per_interval} out of {len(run.pool)} samples, "
+                    f"{run.plan.total_steps} steps; ready after {time.perf_counter() - began:.1f} s"
+                )
+                finetune(run.run_id, run.plan.num_intervals)
+            except LeaseLostError:
+                raise
+            except (EdcoError, KeyboardInterrupt) as error:
+                _say_how_to_go_on(run.run_id, error, store_url)
+                raise
+    _print_result(run.ledger, run, store_url)
+
+
+def _say_how_to_go_on(run_id: str, error: BaseException, store_url: str) -> None:
+    happened = "interrupted" if isinstance(error, StopRequested | KeyboardInterrupt) else "failed"
+    say(f"run {run_id}: {happened}. To carry on: {command('resume', run_id, store_url)}")
+
+
+def _print_result(ledger: Ledger, run: OpenRun, store_url: str) -> None:
+    rows = queries.intervals(ledger, run.run_id)
+    print_table(rows, INTERVAL_COLUMNS, title=f"run {run.run_id}")
+    for row in queries.evaluations(ledger, run.run_id):
+        if row["interval"] < 0 and row["category"] is None:
+            print(f"{row['metric']} before training: {row['value']:.3f}")
+    print(f"model: {run.run_dir / 'final'}")
+    say("next:")
+    for line in next_commands(ledger, run.run_id, store_url):
+        say(f"  {line}")
+
+
+def next_commands(ledger: Ledger, run_id: str, store_url: str) -> list[str]:
+    """Three commands worth typing after a run; each works when pasted."""
+    commands = [command("difficult", run_id, store_url)]
+    hardest = queries.difficult(ledger, run_id, limit=1)
+    if hardest:
+        commands.append(command(f"why {run_id} {hardest[0]['sample_id']}", "", store_url))
+    sql = (
+        "SELECT interval, category, round(avg(score), 3) AS mean_entropy, count(*) AS n "
+        "FROM sample_history h JOIN samples s USING (sample_id) "
+        f"WHERE run_id = '{run_id}' AND selected GROUP BY 1, 2 ORDER BY 1, 3 DESC"
+    )
+    commands.append(command(f"query {shlex.quote(sql)}", "", store_url))
+    return commands
+
+
+def command(verb: str, argument: str, store_url: str) -> str:
+    """An ``edco`` command line for this ledger, with passwords masked."""
+    program = "edco" if shutil.which("edco") else _relative(Path(sys.argv[0]))
+    words = [program, verb, *([argument] if argument else [])]
+    if store_url != _default_store_url():
+        words += ["--store", shlex.quote(masked(store_url))]
+    return " ".join(words)
+
+
+def _default_store_url() -> str:
+    return os.environ.get("EDCO_STORE") or DEFAULT_STORE_URL
+
+
+def _relative(path: Path) -> str:
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

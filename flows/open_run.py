@@ -1,0 +1,243 @@
+"""A run that this process owns: its lease, its data, its warm model, and the wish to stop."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import psutil
+import yaml
+
+from edco_core.checkpoints import write_atomically
+from edco_core.config import Config, parse_config
+from edco_core.curriculum import Strategy, build_strategy
+from edco_core.errors import DataError, EdcoError, LeaseLostError, StopRequested
+from edco_core.evaluation import Evaluator
+from edco_core.loading import ModelHost
+from edco_core.records import Evaluation, Lease, Pool
+from edco_core.scoring import SCORERS, PrefixEntropyScorer
+from edco_core.training.sft import Plan, SftTrainer
+from flows.display import OnProgress, progress, say
+from flows.prepare import Prepared, load_pools, run_spec
+from storage import Ledger
+
+LEASE_TTL_S = 60.0
+_RENEW_EVERY_S = LEASE_TTL_S / 4
+
+_open_runs: dict[str, OpenRun] = {}
+
+
+def get_open_run(run_id: str) -> OpenRun:
+    """The run of that id this process owns: how Prefect tasks get from an id to live things."""
+    return _open_runs[run_id]
+
+
+class OpenRun:
+    """One run, owned.  Heavy things are made when first used and kept warm after that."""
+
+    def __init__(
+        self, ledger: Ledger, lease: Lease, config: Config, plan: Plan, pool: Pool,
+        eval_pool: Pool | None, run_dir: Path,
+    ) -> None:  # fmt: skip
+        self.ledger = ledger
+        self.lease = lease
+        self.run_id = lease.run_id
+        self.config = config
+        self.plan = plan
+        self.pool = pool
+        self.run_dir = run_dir
+        self._eval_pool = eval_pool
+        self._stop_signal: str | None = None
+        self._lease_error: EdcoError | None = None
+
+    @cached_property
+    def host(self) -> ModelHost:
+        return ModelHost(self.config.model, seed=self.config.run.seed)
+
+    @cached_property
+    def scorer(self) -> PrefixEntropyScorer:
+        return SCORERS[self.config.scoring.type](self.config.scoring, self.pool, self.host)
+
+    @cached_property
+    def strategy(self) -> Strategy[Any]:
+        return build_strategy(self.config.curriculum)
+
+    @cached_property
+    def trainer(self) -> SftTrainer:
+        return SftTrainer(
+            self.config.training, self.pool, self.host, self.plan,
+            run_id=self.run_id, run_dir=self.run_dir, seed=self.config.run.seed,
+        )  # fmt: skip
+
+    @cached_property
+    def _evaluator(self) -> Evaluator | None:
+        if self._eval_pool is None or self.config.evaluation is None:
+            return None
+        return Evaluator(self.config.evaluation, self._eval_pool, self.host)
+
+    def evaluate(self, interval: int) -> Evaluation | None:
+        """Measure the host's weights, where this configuration evaluates that interval."""
+        last = interval == self.config.curriculum.intervals - 1
+        due = interval < 0 or last or (interval + 1) % self._evaluate_every == 0
+        if self._evaluator is None or not due:
+            return None
+        with self.progress("evaluating") as on_progress:
+            return self._evaluator.evaluate(interval, on_progress)
+
+    @property
+    def _evaluate_every(self) -> int:
+        return self.config.evaluation.every if self.config.evaluation else 1
+
+    def warm_up(self) -> None:
+        """Load the base model now, so that no stage pays for it."""
+        self.host.load_base()
+
+    def should_stop(self) -> bool:
+        return self._stop_signal is not None or self._lease_error is not None
+
+    def check_stop(self) -> None:
+        """A safe point: raise StopRequested, or the reason why the run is not ours any more."""
+        if self._lease_error is not None:
+            raise self._lease_error
+        if self._stop_signal is not None:
+            raise StopRequested(f"stopped by {self._stop_signal}")
+
+    @contextmanager
+    def progress(self, label: str) -> Iterator[OnProgress]:
+        """A progress bar that is a safe point at every update."""
+        with progress(label) as update:
+
+            def on_progress(done: int, total: int) -> None:
+                update(done, total)
+                self.check_stop()
+
+            yield on_progress
+
+    @contextmanager
+    def stopping_on_signals(self) -> Iterator[None]:
+        """SIGINT and SIGTERM ask for a stop at the next safe point; a second SIGINT insists."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        previous = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+
+        def ask(number: int, frame: FrameType | None) -> None:
+            if self._stop_signal is not None and number == signal.SIGINT:
+                raise KeyboardInterrupt
+            self._stop_signal = signal.Signals(number).name
+            say(f"{self._stop_signal}: stopping at the next safe point; what is done is kept")
+
+        for each in previous:
+            signal.signal(each, ask)
+        try:
+            yield
+        finally:
+            for each, handler in previous.items():
+                signal.signal(each, handler)
+
+    @contextmanager
+    def _renewing_lease(self) -> Iterator[None]:
+        done = threading.Event()
+
+        def renew() -> None:
+            while not done.wait(_RENEW_EVERY_S):
+                try:
+                    self.ledger.renew(self.lease, LEASE_TTL_S)
+                except LeaseLostError as error:
+                    self._lease_error = error
+                    return
+                except EdcoError:
+                    continue  # the ledger is busy or away for now: the lease outlives some tries
+
+        thread = threading.Thread(target=renew, name="edco-lease", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+    @contextmanager
+    def owned(self) -> Iterator[OpenRun]:
+        """Hold the lease for this block and record how it ended."""
+        _open_runs[self.run_id] = self
+        try:
+            with self._renewing_lease():
+                yield self
+        except LeaseLostError:
+            raise  # the run is another process's now; its record is not ours to write
+        except (StopRequested, KeyboardInterrupt) as error:
+            self.ledger.release(self.lease, "interrupted", str(error) or "stopped by SIGINT")
+            raise
+        except BaseException as error:
+            self.ledger.release(self.lease, "failed", f"{type(error).__name__}: {error}")
+            raise
+        else:
+            self.ledger.release(self.lease, "finished")
+        finally:
+            del _open_runs[self.run_id]
+
+
+def create(ledger: Ledger, prepared: Prepared, run_id: str) -> OpenRun:
+    """Enter a new run into the ledger and own it; raises RunExistsError."""
+    spec = run_spec(prepared, run_id)
+    ledger.register_pool(prepared.pool)
+    if prepared.eval_pool is not None:
+        ledger.register_pool(prepared.eval_pool)
+    lease = ledger.create_run(spec, owner=this_process(), ttl_s=LEASE_TTL_S)
+    run_dir = Path(spec.run_dir)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    write_config(run_dir, prepared.config)
+    return OpenRun(
+        ledger, lease, prepared.config, prepared.plan, prepared.pool, prepared.eval_pool, run_dir
+    )
+
+
+def reopen(ledger: Ledger, run_id: str) -> OpenRun:
+    """Own a run that is in the ledger already; raises RunBusyError while another process does."""
+    state = ledger.run_state(run_id)
+    config = parse_config(state.config, source=f"configuration of run {run_id}")
+    pool, eval_pool = load_pools(config)
+    if pool.fingerprint != state.dataset_id:
+        raise DataError(
+            f"{config.data.train}: the data is not what run {run_id} began with (fingerprint "
+            f"{pool.fingerprint}, was {state.dataset_id}). Restore the file, or start another run."
+        )
+    plan_fields = {k: v for k, v in state.plan.items() if k != "total_steps"}
+    lease = ledger.acquire(
+        run_id, owner=this_process(), ttl_s=LEASE_TTL_S, steal_if=is_dead_on_this_machine
+    )
+    return OpenRun(ledger, lease, config, Plan(**plan_fields), pool, eval_pool, Path(state.run_dir))
+
+
+def write_config(run_dir: Path, config: Config) -> None:
+    text = yaml.safe_dump(config.for_ledger(), sort_keys=False, allow_unicode=True)
+    write_atomically(run_dir / "config.yaml", text)
+
+
+def this_process() -> str:
+    """Names this process among all machines, also after its number was given to another."""
+    process = psutil.Process()
+    return f"host={socket.gethostname()} pid={process.pid} started={process.create_time():.2f}"
+
+
+def is_dead_on_this_machine(owner: str) -> bool:
+    """True when the owner ran on this machine and is gone; False when that cannot be known."""
+    fields = dict(part.partition("=")[::2] for part in owner.split())
+    if fields.get("host") != socket.gethostname() or not fields.get("pid", "").isdigit():
+        return False
+    try:
+        process = psutil.Process(int(fields["pid"]))
+        return (
+            f"{process.create_time():.2f}" != fields.get("started")
+            or process.status() == psutil.STATUS_ZOMBIE
+        )
+    except psutil.NoSuchProcess:
+        return True

@@ -1,0 +1,34 @@
+"""What a configuration comes to, for ``edco validate``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edco_core.config import Config
+from flows.prepare import check_ledger, complete, load_inputs
+
+
+def describe(config: Config, store_url: str) -> dict[str, Any]:
+    """Check everything without training and give the plan and its budget."""
+    ledger = check_ledger(store_url)
+    prepared = complete(load_inputs(config))
+    config, plan, pool = prepared.config, prepared.plan, prepared.pool
+    peft = config.model.peft
+    facts: dict[str, Any] = {
+        "model": config.model.name_or_path,
+        "tuning": "full fine-tuning" if peft is None else f"LoRA r={peft.r}",
+        "pool": f"{len(pool)} samples ({pool.num_duplicates} duplicates merged, "
+        f"{len(pool.skipped)} bad rows skipped)",
+        "evaluation": "none",
+        "strategy": config.curriculum.type,
+        "intervals": plan.num_intervals,
+        "samples_per_interval": plan.samples_per_interval,
+        "samples_per_step": plan.slots_per_step,
+        "steps_per_interval": plan.steps_per_interval,
+        "total_steps": plan.total_steps,
+        "samples_scored": plan.num_intervals * len(pool),
+        "ledger": ledger,
+    }
+    if prepared.eval_pool is not None and config.evaluation is not None:
+        facts["evaluation"] = f"{len(prepared.eval_pool)} samples, {config.evaluation.metric}"
+    return facts

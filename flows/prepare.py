@@ -1,0 +1,196 @@
+"""Everything that can be checked before a run exists, and what the run will come to."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edco_core.config import Config, parse_config
+from edco_core.data import load_pool
+from edco_core.errors import ConfigError, InputError, NotFoundError, RunExistsError
+from edco_core.evaluation import NEEDED_FIELDS
+from edco_core.records import Pool, RunSpec
+from storage import db_current, open_ledger, queries
+from storage.engine import Database
+
+if TYPE_CHECKING:
+    from edco_core.training.sft import Plan
+
+_RECORDED_PACKAGES = (
+    "edco", "torch", "transformers", "trl", "peft", "datasets", "accelerate", "tokenizers",
+    "prefect", "sqlalchemy", "duckdb", "numpy",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A configuration that has passed every check, with its data and its plan."""
+
+    config: Config
+    """With absolute paths, so that a resume works from any folder."""
+    pool: Pool
+    eval_pool: Pool | None
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """A configuration whose folders and data are in order: what can be checked in a second."""
+
+    config: Config
+    pool: Pool
+    eval_pool: Pool | None
+
+
+def load_inputs(config: Config) -> Inputs:
+    """Check folders and data; change nothing.  Raises InputError and its kin."""
+    config = _with_absolute_paths(config)
+    check_writable(Path(config.run.output_dir), "run.output_dir")
+    pool, eval_pool = load_pools(config)
+    config.curriculum.count(len(pool))
+    return Inputs(config, pool, eval_pool)
+
+
+def complete(inputs: Inputs) -> Prepared:
+    """Check model and training arguments, too; still nothing is changed.
+
+    Takes seconds, for the imports of torch and TRL.  Raises InputError and its kin.
+    """
+    from edco_core.loading import check_model
+    from edco_core.prompts import check_chat_template
+    from edco_core.training.sft import make_plan
+
+    config = inputs.config
+    plan = make_plan(
+        config.training,
+        num_intervals=config.curriculum.intervals,
+        samples_per_interval=config.curriculum.count(len(inputs.pool)),
+    )
+    tokenizer = check_model(config.model)
+    for pool in (inputs.pool, inputs.eval_pool):
+        if pool is not None:
+            check_chat_template(pool, tokenizer)
+    return Prepared(config, inputs.pool, inputs.eval_pool, plan)
+
+
+def check_ledger(store_url: str, run_id: str | None = None) -> str:
+    """Check that the ledger can be used, and that the run id is free; creates nothing.
+
+    Returns what was found, for people.
+    """
+    database = Database(store_url, read_only=True)
+    if database.path is not None and not database.path.exists():
+        if not database.path.parent.is_dir():
+            raise ConfigError(
+                f"store.url: '{database.path.parent}' is no folder, so {database.address} cannot "
+                "be made there. Make the folder, or give another --store URL."
+            )
+        check_writable(database.path.parent, "store.url")
+        return f"{database.address} (will be made)"
+    if db_current(store_url) is None:
+        return f"{database.address} (will be made)"
+    ledger = open_ledger(store_url, read_only=True)
+    if run_id is not None:
+        with contextlib.suppress(NotFoundError):
+            queries.run(ledger, run_id)
+            raise RunExistsError(
+                f"run {run_id} is in the ledger {ledger.address} already. Carry it on with "
+                f"'edco resume {run_id}', or give another --run-id."
+            )
+    return ledger.address
+
+
+def load_pools(config: Config) -> tuple[Pool, Pool | None]:
+    """The pool and the evaluation set of a configuration."""
+    pool = load_pool(config.data.train, config.data, split="train")
+    if config.data.eval is None or config.evaluation is None:
+        return pool, None
+    needs = NEEDED_FIELDS[config.evaluation.metric]
+    return pool, load_pool(config.data.eval, config.data, split="eval", needs=needs)
+
+
+def run_spec(prepared: Prepared, run_id: str) -> RunSpec:
+    """The record of a run that is about to start."""
+    config = prepared.config
+    return RunSpec(
+        run_id=run_id,
+        name=config.run.name,
+        experiment=config.run.experiment,
+        seed=config.run.seed,
+        strategy=config.curriculum.type,
+        scorer=config.scoring.type,
+        trainer=config.training.type,
+        model=config.model.name_or_path,
+        dataset_id=prepared.pool.fingerprint,
+        eval_dataset_id=prepared.eval_pool.fingerprint if prepared.eval_pool else None,
+        metric=config.evaluation.metric if config.evaluation else None,
+        intervals=config.curriculum.intervals,
+        pool_size=len(prepared.pool),
+        top_n=prepared.plan.samples_per_interval,
+        run_dir=str(Path(config.run.output_dir) / run_id),
+        config=config.for_ledger(),
+        plan=asdict(prepared.plan) | {"total_steps": prepared.plan.total_steps},
+        versions=package_versions(),
+    )
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of what a result depends on; a package that is absent is left out."""
+    versions = {"python": platform.python_version()}
+    for name in _RECORDED_PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def check_writable(folder: Path, key: str) -> None:
+    """Raise ConfigError unless the folder can be created or written to; creates nothing."""
+    existing = folder
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        raise ConfigError(f"{key}: '{existing}' is a file, not a folder. Give another folder.")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"{key}: '{existing}' cannot be written to by this user. Give another folder, or "
+            f"change its permissions."
+        )
+
+
+def check_run_id(run_id: str) -> str:
+    """A run id as given by a user; it names a folder, too."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", run_id):
+        raise InputError(
+            f"--run-id {run_id}: use up to 100 letters, digits, '.', '_' and '-', "
+            "a letter or digit first."
+        )
+    return run_id
+
+
+def _with_absolute_paths(config: Config) -> Config:
+    values: dict[str, Any] = config.model_dump(mode="json")
+    values["run"]["output_dir"] = str(Path(config.run.output_dir).expanduser().resolve())
+    values["model"]["name_or_path"] = _absolute_if_local(config.model.name_or_path)
+    for key in ("train", "eval"):
+        source = getattr(config.data, key)
+        if source is not None:
+            values["data"][key] = _absolute_if_local(source)
+    return parse_config(values)
+
+
+def _absolute_if_local(source: str) -> str:
+    """Local paths and globs become absolute; hub ids stay as they are."""
+    path = Path(source).expanduser()
+    if path.exists():
+        return str(path.resolve())
+    if any(sign in source for sign in "*?["):
+        return str(Path.cwd() / path)
+    return source

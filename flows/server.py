@@ -1,0 +1,128 @@
+"""A Prefect server of our own for one command, when none is configured.
+
+Prefect starts one by itself too, but that one outlives a killed parent for ever.  This one looks
+for its parent every second and goes when it is gone, and it starts while models are still loading.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from edco_core.errors import EdcoError
+
+QUIET = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+}
+"""No telemetry, and no tracebacks on the console: errors are reported once, by the command."""
+
+STARTUP_TIMEOUT_S = 120.0
+
+
+def quiet_prefect() -> None:
+    """Set the environment before Prefect is imported; the user's own values stay."""
+    for key, value in QUIET.items():
+        os.environ.setdefault(key, value)
+
+
+@contextmanager
+def prefect_api() -> Iterator[PendingServer | None]:
+    """Make sure there is a Prefect API: the configured one, or a local one for this block.
+
+    A local one starts in the background; ``ready()`` waits for it.  None: one is configured.
+    """
+    quiet_prefect()
+    if os.environ.get("PREFECT_API_URL") or _profile_api_url():
+        yield None
+        return
+    server = PendingServer()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+class PendingServer:
+    """A local server that may still be starting."""
+
+    def __init__(self) -> None:
+        self.started_at = time.perf_counter()
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}/api"
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "flows.server", str(self.port), str(os.getpid())],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, **QUIET, "PREFECT_UI_ENABLED": "0"},
+            start_new_session=True,  # Ctrl-C is for us; the server must see the run's last states
+        )
+
+    @contextmanager
+    def ready(self) -> Iterator[float]:
+        """Wait until it answers, point Prefect to it, and give the seconds it took."""
+        import httpx
+        from prefect.settings import PREFECT_API_URL, temporary_settings
+
+        with httpx.Client(trust_env=False) as client:
+            while True:
+                try:
+                    if client.get(f"{self.url}/health", timeout=5).status_code == 200:
+                        break
+                except httpx.TransportError:
+                    pass
+                waited = time.perf_counter() - self.started_at
+                if self._process.poll() is not None or waited > STARTUP_TIMEOUT_S:
+                    raise EdcoError(
+                        f"the local Prefect server did not start within {waited:.0f} s. Type "
+                        "'prefect server start' to see why, or set PREFECT_API_URL to a server."
+                    )
+                time.sleep(0.1)
+        with temporary_settings(updates={PREFECT_API_URL: self.url}):
+            yield time.perf_counter() - self.started_at
+
+    def stop(self) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def _profile_api_url() -> str | None:
+    from prefect.settings import get_current_settings
+
+    return get_current_settings().api.url
+
+
+def _serve(port: int, parent: int) -> None:
+    import uvicorn
+
+    def leave_with_parent() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(0)
+
+    threading.Thread(target=leave_with_parent, daemon=True).start()
+    uvicorn.run(
+        "prefect.server.api.server:create_app",
+        factory=True,
+        host="127.0.0.1",
+        port=port,
+        log_level="error",
+    )
+
+
+if __name__ == "__main__":
+    _serve(int(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,132 @@
+"""The four stages of an interval, as plain functions of an owned run.
+
+Each begins by asking the ledger whether it is done, and ends by writing its row, last of all.
+Doing a run again is therefore the same as resuming it.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+from edco_core.checkpoints import mark_complete, verify, weights_sha256, write_final_model
+from edco_core.curriculum import derive_generator
+from edco_core.errors import LedgerError
+from edco_core.records import BASELINE_INTERVAL, Checkpoint, Evaluation
+from flows.display import progress, say
+from flows.open_run import OpenRun
+from storage import queries
+
+
+def take_checkpoint(run: OpenRun, interval: int) -> None:
+    """Fix the weights this interval scores with; the first interval makes and measures them."""
+    if run.ledger.stage_done(run.run_id, interval, "checkpoint"):
+        return
+    run.check_stop()
+    start = time.perf_counter()
+    run.ledger.set_current(run.lease, interval, "checkpoint")
+    if interval > 0:
+        checkpoint = _checkpoint(run, interval)
+        verify(checkpoint)
+        run.ledger.finish_checkpoint(run.lease, checkpoint, None, time.perf_counter() - start)
+        return
+    folder = run.host.save_start(run.run_dir / "checkpoints" / "start")
+    if run.config.model.peft is None:  # the base model itself, which is not ours to mark
+        digest = weights_sha256(folder)
+    else:
+        digest = mark_complete(folder, run_id=run.run_id, step=0, num_tokens=0).weights_sha256
+    checkpoint = Checkpoint(interval=0, step=0, path=str(folder), weights_sha256=digest)
+    run.host.holds(checkpoint)
+    baseline = run.evaluate(BASELINE_INTERVAL)
+    run.ledger.finish_checkpoint(run.lease, checkpoint, baseline, time.perf_counter() - start)
+
+
+def score_pool(run: OpenRun, interval: int) -> None:
+    """Score every sample that has no score at this interval yet."""
+    if run.ledger.stage_done(run.run_id, interval, "scoring"):
+        return
+    run.check_stop()
+    start = time.perf_counter()
+    run.ledger.set_current(run.lease, interval, "scoring")
+    run.host.load_weights(_checkpoint(run, interval))
+    with run.progress(_label(run, interval, "scoring")) as on_progress:
+        already_scored = run.ledger.scored_ordinals(run.run_id, interval)
+        for shard in run.scorer.score(already_scored, on_progress):
+            run.ledger.add_scores(run.lease, interval, shard)
+    run.ledger.finish_scoring(run.lease, interval, time.perf_counter() - start)
+
+
+def select_curriculum(run: OpenRun, interval: int) -> None:
+    """Turn the stored scores into the next curriculum."""
+    if run.ledger.stage_done(run.run_id, interval, "selection"):
+        return
+    run.check_stop()
+    start = time.perf_counter()
+    run.ledger.set_current(run.lease, interval, "selection")
+    scores = run.ledger.scores(run.run_id, interval).scores
+    generator, made_from = derive_generator(run.config.run.seed, interval, "selection")
+    selection = run.strategy.select(scores, run.plan.samples_per_interval, generator)
+    run.ledger.finish_selection(
+        run.lease, interval, replace(selection, generator=made_from), time.perf_counter() - start
+    )
+
+
+def train_interval(run: OpenRun, interval: int) -> None:
+    """Train on the curriculum in its stored order, and evaluate what came of it."""
+    if run.ledger.stage_done(run.run_id, interval, "training"):
+        return
+    run.check_stop()
+    run.ledger.set_current(run.lease, interval, "training")
+    order = run.ledger.selection(run.run_id, interval).ordinals
+    # The plain bar: the trainer stops by itself, after a save.
+    with progress(_label(run, interval, "training")) as on_progress:
+        outcome = run.trainer.train_interval(
+            interval,
+            order,
+            _checkpoint(run, interval),
+            should_stop=run.should_stop,
+            on_progress=on_progress,
+        )
+    run.host.load_weights(outcome.checkpoint)
+    evaluation = run.evaluate(interval)
+    run.ledger.finish_training(run.lease, interval, outcome, evaluation)
+    say(_interval_line(queries.intervals(run.ledger, run.run_id)[interval]))
+
+
+def finish(run: OpenRun) -> None:
+    """Put the last checkpoint's model where people look for it, with a model card."""
+    checkpoint = _checkpoint(run, run.plan.num_intervals)
+    write_final_model(
+        checkpoint,
+        run.run_dir / "final",
+        run_id=run.run_id,
+        name=run.config.run.name,
+        base_model=run.config.model.name_or_path,
+        strategy=run.config.curriculum.type,
+        evaluations=[
+            Evaluation(row["interval"], row["metric"], row["value"], row["n"], {}, 0.0)
+            for row in queries.evaluations(run.ledger, run.run_id)
+            if row["category"] is None
+        ],
+    )
+    run.host.tokenizer.save_pretrained(str(run.run_dir / "final"))
+
+
+def _checkpoint(run: OpenRun, interval: int) -> Checkpoint:
+    checkpoint = run.ledger.checkpoint(run.run_id, interval)
+    if checkpoint is None:
+        raise LedgerError(f"run {run.run_id}: the ledger has no checkpoint for interval {interval}")
+    return checkpoint
+
+
+def _interval_line(row: dict[str, Any]) -> str:
+    line = (
+        f"interval {row['interval']}: mean entropy {row['score_mean']:.3f}, {row['n_selected']} "
+        f"selected, {row['n_first_time']} for the first time, loss {row['train_loss']:.3f}"
+    )
+    return line if row["metric"] is None else f"{line}, accuracy {row['metric']:.3f}"
+
+
+def _label(run: OpenRun, interval: int, what: str) -> str:
+    return f"{interval + 1}/{run.plan.num_intervals} {what}"

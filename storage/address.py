@@ -1,0 +1,59 @@
+"""Addresses of ledgers: what is allowed, and how to show one without its password."""
+
+from __future__ import annotations
+
+import re
+
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from edco_core.errors import InputError
+
+ALLOWED_URLS = (
+    "duckdb:///FILE.duckdb (relative), duckdb:////ABSOLUTE/FILE.duckdb, "
+    "postgresql+psycopg://USER:PASSWORD@HOST/DATABASE"
+)
+_SECRET_KEYS = ("password", "sslpassword")
+
+
+def masked(url: str) -> str:
+    """The address without its password, fit for messages and logs."""
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):  # a port that is no number is a ValueError
+        hidden = re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url)
+        return re.sub(rf"({'|'.join(_SECRET_KEYS)})=[^&]*", r"\1=***", hidden)
+    query = {k: "***" if k in _SECRET_KEYS else v for k, v in parsed.query.items()}
+    return parsed.set(query=query).render_as_string(hide_password=True).replace("%2A%2A%2A", "***")
+
+
+def parse_url(url: str) -> URL:
+    """Check a ledger's address without touching anything.
+
+    Raises InputError for another database, a ledger in memory, or options DuckDB would ignore.
+    """
+
+    def refuse(problem: str) -> InputError:
+        return InputError(f"ledger address {masked(url)!r}: {problem}. Allowed: {ALLOWED_URLS}")
+
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError) as error:
+        raise refuse("not an address SQLAlchemy can read") from error
+    if parsed.drivername in ("postgres", "postgresql"):
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    if parsed.drivername == "postgresql+psycopg":
+        return parsed
+    if parsed.drivername != "duckdb":
+        raise refuse(f"unknown kind of database {parsed.drivername!r}")
+    if not parsed.database or parsed.database.startswith(":"):
+        raise refuse("a ledger must be a file, to be there when the process has ended")
+    if parsed.host or parsed.query:
+        raise refuse("a DuckDB ledger takes a path (three slashes before it) and no options")
+    return parsed
+
+
+def secrets(url: URL) -> list[str]:
+    """What must never be shown."""
+    values = [url.password, *(url.query.get(key) for key in _SECRET_KEYS)]
+    return [value for value in values if isinstance(value, str) and value]

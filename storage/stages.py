@@ -1,0 +1,426 @@
+"""Stages: what the four steps of an interval leave behind.
+
+A stage is finished exactly when its row in ``stages`` exists, and that row is written last in the
+one transaction that writes the stage's data.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from sqlalchemy import Connection, insert, text
+
+from edco_core.errors import LedgerError, NotFoundError
+from edco_core.records import (
+    BASELINE_INTERVAL,
+    Checkpoint,
+    Evaluation,
+    Lease,
+    ScoreShard,
+    Selection,
+    Stage,
+    TrainingOutcome,
+)
+from storage import tables
+from storage.checks import refuse_finished, refuse_not_finite, refuse_ordinals
+from storage.engine import DuplicateRowsError
+from storage.part import LedgerPart, dump, run_row
+from storage.turnover import insert_selection
+
+if TYPE_CHECKING:
+    from edco_core.records import Ints
+
+Facts = Mapping[str, Any]
+
+
+class Stages(LedgerPart):
+    """Verbs about the stages of an interval, written by the run's owner and read by anybody."""
+
+    def stage_done(self, run_id: str, interval: int, stage: Stage) -> bool:
+        """Whether the stage is finished. Raises NotFoundError for an unknown run."""
+        return self.stage_facts(run_id, interval, stage) is not None
+
+    def stage_facts(self, run_id: str, interval: int, stage: Stage) -> dict[str, Any] | None:
+        """``seconds`` and whatever else was kept about a finished stage; None before that."""
+        with self._database.reading() as connection:
+            row = connection.execute(
+                text(
+                    "SELECT seconds, facts FROM stages "
+                    "WHERE run_key = :key AND interval = :interval AND stage = :stage"
+                ),
+                {
+                    "key": run_row(connection, run_id).run_key,
+                    "interval": interval,
+                    "stage": stage,
+                },
+            ).first()
+        return None if row is None else {**json.loads(row.facts), "seconds": row.seconds}
+
+    def finish_checkpoint(
+        self,
+        lease: Lease,
+        checkpoint: Checkpoint,
+        evaluation: Evaluation | None,
+        seconds: float,
+        facts: Facts | None = None,
+    ) -> None:
+        """Keep the weights an interval starts from, and the evaluation made with them, if any.
+
+        Raises LedgerError when training left other weights for this interval.
+        """
+        with self._fenced(lease) as connection:
+            self._begin(connection, lease, checkpoint.interval, "checkpoint")
+            known = _checkpoint(connection, lease.run_key, checkpoint.interval)
+            if known is None:
+                self._keep_checkpoint(connection, lease.run_key, checkpoint)
+            elif known.weights_sha256 != checkpoint.weights_sha256:
+                raise LedgerError(
+                    f"run {lease.run_id}, interval {checkpoint.interval}: the weights hash to "
+                    f"{checkpoint.weights_sha256}, but training left {known.weights_sha256}"
+                )
+            if evaluation is not None:
+                _keep_evaluation(connection, lease.run_key, evaluation)
+            self._finish(connection, lease, checkpoint.interval, "checkpoint", seconds, facts)
+
+    def add_scores(self, lease: Lease, interval: int, shard: ScoreShard) -> None:
+        """Keep the scores of some samples until the whole pool is scored.
+
+        Raises LedgerError, and writes nothing, when a score is not finite, an ordinal is not in
+        the pool, or a sample was scored before.
+        """
+        where = f"run {lease.run_id}, interval {interval}"
+        if not len(shard.ordinals) == len(shard.scores) == len(shard.n_tokens):
+            raise LedgerError(f"{where}: the arrays of a shard have different lengths")
+        refuse_not_finite(where, "scores", shard.ordinals, shard.scores)
+        with self._fenced(lease) as connection:
+            refuse_finished(connection, lease, interval, "scoring")
+            refuse_ordinals(where, shard.ordinals, run_row(connection, lease.run_id).pool_size)
+            rows = pa.table(
+                {
+                    "run_key": pa.repeat(lease.run_key, len(shard.ordinals)),
+                    "ordinal": shard.ordinals,
+                    "score": shard.scores,
+                    "n_tokens": shard.n_tokens,
+                    "interval": pa.repeat(interval, len(shard.ordinals)),
+                }
+            )
+            try:
+                self._database.bulk_insert(
+                    connection,
+                    tables.partial_scores,
+                    rows,
+                    unique=("run_key", "interval", "ordinal"),
+                )
+            except DuplicateRowsError as error:
+                raise LedgerError(f"{where}: samples of this shard are scored already") from error
+
+    def scored_ordinals(self, run_id: str, interval: int) -> Ints:
+        """Samples of a half-scored pool that need not be scored again, ascending."""
+        with self._database.reading() as connection:
+            return self._database.fetch_arrays(
+                connection,
+                "SELECT ordinal FROM partial_scores "
+                "WHERE run_key = :key AND interval = :interval ORDER BY ordinal",
+                {"ordinal": "i4"},
+                key=run_row(connection, run_id).run_key,
+                interval=interval,
+            )["ordinal"].astype(np.int64)
+
+    def finish_scoring(
+        self, lease: Lease, interval: int, seconds: float, facts: Facts | None = None
+    ) -> None:
+        """Rank the scores of the whole pool: 1 = highest, ties by ordinal.
+
+        Raises LedgerError when not every sample of the pool has one.
+        """
+        keys = {"key": lease.run_key, "interval": interval}
+        with self._fenced(lease) as connection:
+            self._begin(connection, lease, interval, "scoring")
+            pool_size = run_row(connection, lease.run_id).pool_size
+            stats = connection.execute(
+                text(
+                    "SELECT count(*) AS n, avg(score) AS mean, max(score) AS max, "
+                    "percentile_cont(0.5) WITHIN GROUP (ORDER BY score) AS p50, "
+                    "percentile_cont(0.9) WITHIN GROUP (ORDER BY score) AS p90 "
+                    "FROM partial_scores WHERE run_key = :key AND interval = :interval"
+                ),
+                keys,
+            ).one()
+            if stats.n != pool_size:
+                raise LedgerError(
+                    f"run {lease.run_id}, interval {interval}: {stats.n} of {pool_size} samples "
+                    "are scored; the missing ones come first"
+                )
+            connection.execute(
+                text(
+                    "INSERT INTO scores "
+                    "(run_key, ordinal, score, rank, n_tokens, interval, scored_at_interval) "
+                    "SELECT run_key, ordinal, score, "
+                    "row_number() OVER (ORDER BY score DESC, ordinal), n_tokens, "
+                    "interval, interval "
+                    "FROM partial_scores WHERE run_key = :key AND interval = :interval "
+                    "ORDER BY ordinal"
+                ),
+                keys,
+            )
+            connection.execute(
+                text(
+                    "UPDATE interval_stats SET n_scored = :n, score_mean = :mean, "
+                    "score_p50 = :p50, score_p90 = :p90, score_max = :max "
+                    "WHERE run_key = :key AND interval = :interval"
+                ),
+                {**keys, **stats._mapping},
+            )
+            self._database.discard_partial_scores(connection, lease.run_key)
+            self._database.refresh_statistics(connection, tables.scores, lease.run_key)
+            self._finish(connection, lease, interval, "scoring", seconds, facts)
+
+    def scores(self, run_id: str, interval: int) -> ScoreShard:
+        """All scores of a finished scoring stage, by ordinal. Raises NotFoundError before that."""
+        with self._database.reading() as connection:
+            run = run_row(connection, run_id)
+            columns = self._database.fetch_arrays(
+                connection,
+                "SELECT ordinal, score, n_tokens FROM scores "
+                "WHERE run_key = :key AND interval = :interval ORDER BY ordinal",
+                {"ordinal": "i4", "score": "f8", "n_tokens": "i4"},
+                key=run.run_key,
+                interval=interval,
+            )
+        if len(columns["ordinal"]) == 0:
+            raise NotFoundError(f"run {run_id} has no scores at interval {interval}")
+        return ScoreShard(
+            ordinals=columns["ordinal"].astype(np.int64),
+            scores=columns["score"],
+            n_tokens=columns["n_tokens"].astype(np.int64),
+        )
+
+    def finish_selection(
+        self,
+        lease: Lease,
+        interval: int,
+        selection: Selection,
+        seconds: float,
+        facts: Facts | None = None,
+    ) -> None:
+        """Keep a curriculum, and how it differs from all before it.
+
+        Raises LedgerError when a sample is in it twice, is not in the pool, or has a score or
+        probability that is not finite.
+        """
+        where = f"run {lease.run_id}, interval {interval}"
+        chances = selection.probabilities
+        lengths = {len(selection.ordinals), len(selection.scores), len(selection.ranks)}
+        if chances is not None:
+            lengths.add(len(chances))
+            refuse_not_finite(where, "probabilities", selection.ordinals, chances)
+        if len(lengths) != 1:
+            raise LedgerError(f"{where}: the arrays of the selection have different lengths")
+        refuse_not_finite(where, "scores", selection.ordinals, selection.scores)
+        if selection.cutoff is not None and not math.isfinite(selection.cutoff):
+            raise LedgerError(f"{where}: the cutoff is {selection.cutoff}, not a finite number")
+        with self._fenced(lease) as connection:
+            self._begin(connection, lease, interval, "selection")
+            refuse_ordinals(where, selection.ordinals, run_row(connection, lease.run_id).pool_size)
+            insert_selection(self._database, connection, lease.run_key, interval, selection)
+            self._finish(connection, lease, interval, "selection", seconds, facts)
+
+    def selection(self, run_id: str, interval: int) -> Selection:
+        """The curriculum of an interval, in training order. Raises NotFoundError."""
+        with self._database.reading() as connection:
+            key = run_row(connection, run_id).run_key
+            rule = connection.execute(
+                text(
+                    "SELECT reason, cutoff, facts, generator FROM selection_rules "
+                    "WHERE run_key = :key AND interval = :interval"
+                ),
+                {"key": key, "interval": interval},
+            ).first()
+            if rule is None:
+                raise NotFoundError(f"run {run_id} has no selection at interval {interval}")
+            columns = self._database.fetch_arrays(
+                connection,
+                "SELECT ordinal, score, rank, "
+                "coalesce(probability, CAST('NaN' AS DOUBLE PRECISION)) AS probability "
+                "FROM selections WHERE run_key = :key AND interval = :interval ORDER BY position",
+                {"ordinal": "i4", "score": "f8", "rank": "i4", "probability": "f8"},
+                key=key,
+                interval=interval,
+            )
+        chances = columns["probability"]
+        return Selection(
+            ordinals=columns["ordinal"].astype(np.int64),
+            scores=columns["score"],
+            ranks=columns["rank"].astype(np.int64),
+            probabilities=None if np.isnan(chances).all() else chances,
+            reason=rule.reason,
+            cutoff=rule.cutoff,
+            facts=json.loads(rule.facts),
+            generator=json.loads(rule.generator),
+        )
+
+    def finish_training(
+        self,
+        lease: Lease,
+        interval: int,
+        outcome: TrainingOutcome,
+        evaluation: Evaluation | None,
+        facts: Facts | None = None,
+    ) -> None:
+        """Keep what a training interval did, and the checkpoint the next one starts from.
+
+        Row i of ``step_ordinals`` is the i-th optimizer step of this interval, the last one being
+        ``outcome.checkpoint.step``; a negative ordinal is an empty slot.
+        """
+        where = f"run {lease.run_id}, interval {interval}"
+        if outcome.checkpoint.interval != interval + 1:
+            raise LedgerError(
+                f"{where}: training must leave the checkpoint of interval {interval + 1}, "
+                f"not of {outcome.checkpoint.interval}"
+            )
+        slots = _step_slots(lease.run_key, interval, outcome)
+        with self._fenced(lease) as connection:
+            self._begin(connection, lease, interval, "training")
+            pool_size = run_row(connection, lease.run_id).pool_size
+            refuse_ordinals(where, slots["ordinal"].to_numpy(), pool_size, distinct=False)
+            self._database.bulk_insert(connection, tables.step_slots, slots)
+            if outcome.steps:
+                self._database.bulk_insert(
+                    connection,
+                    tables.optimizer_steps,
+                    pa.table(
+                        {
+                            "run_key": [lease.run_key] * len(outcome.steps),
+                            "interval": [interval] * len(outcome.steps),
+                            "step": [step.step for step in outcome.steps],
+                            "loss": [step.loss for step in outcome.steps],
+                            "learning_rate": [step.learning_rate for step in outcome.steps],
+                            "grad_norm": [step.grad_norm for step in outcome.steps],
+                            "num_tokens": [step.num_tokens for step in outcome.steps],
+                        }
+                    ),
+                )
+                losses = [step.loss for step in outcome.steps]
+                connection.execute(
+                    text(
+                        "UPDATE interval_stats SET train_loss = :loss "
+                        "WHERE run_key = :key AND interval = :interval"
+                    ),
+                    {
+                        "loss": math.fsum(losses) / len(losses),
+                        "key": lease.run_key,
+                        "interval": interval,
+                    },
+                )
+            if evaluation is not None:
+                _keep_evaluation(connection, lease.run_key, evaluation)
+            self._keep_checkpoint(connection, lease.run_key, outcome.checkpoint)
+            self._finish(connection, lease, interval, "training", outcome.seconds, facts)
+
+    def checkpoint(self, run_id: str, interval: int) -> Checkpoint | None:
+        """The weights an interval starts from, if they are there yet."""
+        with self._database.reading() as connection:
+            return _checkpoint(connection, run_row(connection, run_id).run_key, interval)
+
+    def _begin(self, connection: Connection, lease: Lease, interval: int, stage: Stage) -> None:
+        if interval < 0:
+            raise LedgerError(f"run {lease.run_id}: there is no interval {interval}")
+        refuse_finished(connection, lease, interval, stage)
+        keys = {"run_key": lease.run_key, "interval": interval}
+        listed = connection.execute(
+            text("SELECT 1 FROM interval_stats WHERE run_key = :run_key AND interval = :interval"),
+            keys,
+        ).first()
+        if listed is None:
+            connection.execute(insert(tables.interval_stats), keys)
+
+    def _finish(
+        self,
+        connection: Connection,
+        lease: Lease,
+        interval: int,
+        stage: Stage,
+        seconds: float,
+        facts: Facts | None,
+    ) -> None:
+        connection.execute(
+            insert(tables.stages),
+            {
+                "run_key": lease.run_key,
+                "interval": interval,
+                "stage": stage,
+                "finished_at": self._database.utc_now(connection),
+                "seconds": float(seconds),
+                "facts": dump(dict(facts or {})),
+            },
+        )
+
+    def _keep_checkpoint(
+        self, connection: Connection, run_key: int, checkpoint: Checkpoint
+    ) -> None:
+        connection.execute(
+            insert(tables.checkpoints),
+            {
+                "run_key": run_key,
+                "interval": checkpoint.interval,
+                "step": checkpoint.step,
+                "path": checkpoint.path,
+                "weights_sha256": checkpoint.weights_sha256,
+                "created_at": self._database.utc_now(connection),
+            },
+        )
+
+
+def _checkpoint(connection: Connection, run_key: int, interval: int) -> Checkpoint | None:
+    row = connection.execute(
+        text(
+            "SELECT step, path, weights_sha256 FROM checkpoints "
+            "WHERE run_key = :key AND interval = :interval"
+        ),
+        {"key": run_key, "interval": interval},
+    ).first()
+    if row is None:
+        return None
+    return Checkpoint(
+        interval=interval, step=row.step, path=row.path, weights_sha256=row.weights_sha256
+    )
+
+
+def _keep_evaluation(connection: Connection, run_key: int, evaluation: Evaluation) -> None:
+    if evaluation.interval < BASELINE_INTERVAL:
+        raise LedgerError(f"there is no interval {evaluation.interval} to evaluate")
+    common = {"run_key": run_key, "interval": evaluation.interval, "metric": evaluation.metric}
+    whole: dict[str, Any] = {
+        "category": None,
+        "value": evaluation.value,
+        "n": evaluation.n,
+        "seconds": evaluation.seconds,
+    }
+    parts: list[dict[str, Any]] = [
+        {"category": category, "value": value, "n": n, "seconds": None}
+        for category, (value, n) in sorted(evaluation.by_category.items())
+    ]
+    connection.execute(
+        insert(tables.evaluation_results), [{**common, **part} for part in (whole, *parts)]
+    )
+
+
+def _step_slots(run_key: int, interval: int, outcome: TrainingOutcome) -> pa.Table:
+    num_steps, num_slots = outcome.step_ordinals.shape
+    first_step = outcome.checkpoint.step - num_steps + 1
+    filled = outcome.step_ordinals.ravel() >= 0
+    steps = np.repeat(np.arange(first_step, first_step + num_steps), num_slots)[filled]
+    return pa.table(
+        {
+            "run_key": pa.repeat(run_key, len(steps)),
+            "ordinal": outcome.step_ordinals.ravel()[filled],
+            "step": steps,
+            "slot": np.tile(np.arange(num_slots), num_steps)[filled],
+            "interval": pa.repeat(interval, len(steps)),
+        }
+    )

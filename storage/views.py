@@ -1,0 +1,190 @@
+"""The ledger's views: the query API, one SQL text for both databases.
+
+Views are derived, so they are not frozen into migrations: every upgrade drops them all and makes
+the current ones again, in the same transaction.  A change here therefore needs a new revision, so
+that existing ledgers get it; the newest migration carries ``VIEWS_SHA256`` and a test compares.
+
+How they stay fast on tens of millions of scores: every row of ``scores`` is reached by
+``run_key``, nothing sorts or aggregates over it, and whatever needs the whole pool (ranks,
+percentiles, turnover) was computed once when its stage was committed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+# Reading ``runs`` last in a chain of scalar subqueries keeps each of them on the run's own few
+# rows; grouped subqueries would aggregate every run before the filter on run_id applies.
+_RUN_SUMMARY = """
+SELECT
+    r.run_id, r.name, r.experiment, r.strategy, r.scorer, r.trainer, r.model,
+    d.dataset_id, r.eval_dataset_id, r.seed, r.status, r.message,
+    r.current_interval, r.current_stage, r.intervals_planned,
+    (SELECT CAST(count(*) AS INTEGER) FROM stages s
+      WHERE s.run_key = r.run_key AND s.stage = 'training') AS intervals_done,
+    r.pool_size, r.top_n, r.metric,
+    (SELECT e.value FROM evaluation_results e
+      WHERE e.run_key = r.run_key AND e.metric = r.metric AND e.category IS NULL
+        AND e.interval = -1) AS baseline_metric,
+    (SELECT e.value FROM evaluation_results e
+      WHERE e.run_key = r.run_key AND e.metric = r.metric AND e.category IS NULL
+        AND e.interval = (SELECT max(l.interval) FROM evaluation_results l
+                           WHERE l.run_key = r.run_key AND l.metric = r.metric
+                             AND l.category IS NULL AND l.interval >= 0)) AS last_metric,
+    (SELECT max(e.value) FROM evaluation_results e
+      WHERE e.run_key = r.run_key AND e.metric = r.metric AND e.category IS NULL
+        AND e.interval >= 0) AS best_metric,
+    r.created_at, r.finished_at,
+    (SELECT sum(s.seconds) FROM stages s
+      WHERE s.run_key = r.run_key AND s.stage = 'scoring') AS scoring_seconds,
+    (SELECT sum(s.seconds) FROM stages s
+      WHERE s.run_key = r.run_key AND s.stage = 'selection') AS selection_seconds,
+    (SELECT sum(s.seconds) FROM stages s
+      WHERE s.run_key = r.run_key AND s.stage = 'training') AS training_seconds,
+    (SELECT sum(e.seconds) FROM evaluation_results e
+      WHERE e.run_key = r.run_key AND e.category IS NULL) AS evaluation_seconds,
+    r.run_dir, r.lease_owner, r.lease_expires_at
+FROM runs r
+JOIN datasets d ON d.dataset_key = r.dataset_key
+"""
+
+# An interval is listed as soon as one of its stages is finished (its row in interval_stats).
+# selection_facts and selection_generator are JSON.
+_INTERVAL_SUMMARY = """
+SELECT
+    r.run_id, i.interval,
+    CASE WHEN t.stage IS NULL THEN 'running' ELSE 'done' END AS status,
+    r.pool_size, i.n_scored, i.n_selected, i.cutoff,
+    i.score_mean, i.score_p50, i.score_p90, i.score_max,
+    i.n_entered, i.n_first_time, i.n_returned, i.n_stayed, i.n_left, i.jaccard,
+    i.train_loss, e.value AS metric,
+    substr(c.weights_sha256, 1, 16) AS checkpoint_id,
+    sc.seconds AS scoring_seconds, se.seconds AS selection_seconds,
+    t.seconds AS training_seconds, e.seconds AS evaluation_seconds,
+    f.reason AS selection_reason, f.facts AS selection_facts, f.generator AS selection_generator
+FROM runs r
+JOIN interval_stats i ON i.run_key = r.run_key
+LEFT JOIN selection_rules f ON f.run_key = i.run_key AND f.interval = i.interval
+LEFT JOIN checkpoints c ON c.run_key = i.run_key AND c.interval = i.interval
+LEFT JOIN stages sc
+    ON sc.run_key = i.run_key AND sc.interval = i.interval AND sc.stage = 'scoring'
+LEFT JOIN stages se
+    ON se.run_key = i.run_key AND se.interval = i.interval AND se.stage = 'selection'
+LEFT JOIN stages t
+    ON t.run_key = i.run_key AND t.interval = i.interval AND t.stage = 'training'
+LEFT JOIN evaluation_results e
+    ON e.run_key = i.run_key AND e.interval = i.interval
+    AND e.metric = r.metric AND e.category IS NULL
+"""
+
+# percentile: share of the pool that scored no higher, in percent; the top sample has 100.
+# checkpoint_id: the weights the score was computed with.
+_SAMPLE_HISTORY = """
+SELECT
+    r.run_id, s.interval, p.sample_id, s.score, s.n_tokens, s.rank,
+    CAST(100 AS DOUBLE PRECISION) * (i.n_scored - s.rank + 1) / i.n_scored AS percentile,
+    x.ordinal IS NOT NULL AS selected,
+    x.position,
+    CASE WHEN x.ordinal IS NOT NULL THEN f.reason END AS reason,
+    substr(c.weights_sha256, 1, 16) AS checkpoint_id,
+    s.scored_at_interval
+FROM runs r
+JOIN pool_samples p ON p.dataset_key = r.dataset_key
+JOIN scores s ON s.run_key = r.run_key AND s.ordinal = p.ordinal
+JOIN interval_stats i ON i.run_key = s.run_key AND i.interval = s.interval
+LEFT JOIN selections x
+    ON x.run_key = s.run_key AND x.interval = s.interval AND x.ordinal = s.ordinal
+LEFT JOIN selection_rules f ON f.run_key = s.run_key AND f.interval = s.interval
+LEFT JOIN checkpoints c ON c.run_key = s.run_key AND c.interval = s.scored_at_interval
+"""
+
+# times_selected and streak count up to and including this interval.
+_CURRICULUM = """
+SELECT
+    r.run_id, x.interval, p.sample_id, x.position, x.rank, x.score, x.probability, f.reason,
+    CASE x.change WHEN 0 THEN 'first_time' WHEN 1 THEN 'returned' ELSE 'stayed' END AS change,
+    x.times_selected, x.streak
+FROM runs r
+JOIN selections x ON x.run_key = r.run_key
+JOIN pool_samples p ON p.dataset_key = r.dataset_key AND p.ordinal = x.ordinal
+JOIN selection_rules f ON f.run_key = x.run_key AND f.interval = x.interval
+"""
+
+_TURNOVER = """
+SELECT
+    r.run_id, i.interval, i.n_selected, i.n_entered, i.n_first_time, i.n_returned,
+    i.n_stayed, i.n_left, i.jaccard
+FROM runs r
+JOIN interval_stats i ON i.run_key = r.run_key
+WHERE i.n_selected IS NOT NULL
+"""
+
+# score_first, score_last: the scores with which the sample was selected the first and the last
+# time; score_mean: over all intervals that selected it.  Scores of intervals that did not select
+# it are left out on purpose: they would need the whole scores table (see sample_history).
+# Grouping by run_id itself lets both databases apply a filter on it before they aggregate.
+_PERSISTENT_SAMPLES = """
+SELECT
+    a.run_id, p.sample_id, a.times_selected, a.longest_streak, a.first_interval, a.last_interval,
+    a.score_first, l.score AS score_last, a.score_mean
+FROM (
+    SELECT
+        r.run_id, r.run_key, r.dataset_key, x.ordinal,
+        CAST(count(*) AS INTEGER) AS times_selected,
+        max(x.streak) AS longest_streak,
+        min(x.interval) AS first_interval,
+        max(x.interval) AS last_interval,
+        max(CASE WHEN x.times_selected = 1 THEN x.score END) AS score_first,
+        avg(x.score) AS score_mean
+    FROM runs r
+    JOIN selections x ON x.run_key = r.run_key
+    GROUP BY r.run_id, r.run_key, r.dataset_key, x.ordinal
+) a
+JOIN pool_samples p ON p.dataset_key = a.dataset_key AND p.ordinal = a.ordinal
+JOIN selections l
+    ON l.run_key = a.run_key AND l.interval = a.last_interval AND l.ordinal = a.ordinal
+"""
+
+_SAMPLES = """
+SELECT
+    d.dataset_id, p.sample_id, p.ordinal, p.category, p.prompt, p.completion, p.answer,
+    p.metadata, p.source
+FROM datasets d
+JOIN pool_samples p ON p.dataset_key = d.dataset_key
+"""
+
+# interval -1 is before training; category null is the whole evaluation set.
+_EVALUATIONS = """
+SELECT r.run_id, e.interval, e.metric, e.category, e.value, e.n, e.seconds
+FROM runs r
+JOIN evaluation_results e ON e.run_key = r.run_key
+"""
+
+_TRAINING_STEPS = """
+SELECT r.run_id, o.interval, o.step, o.loss, o.learning_rate, o.grad_norm, o.num_tokens
+FROM runs r
+JOIN optimizer_steps o ON o.run_key = r.run_key
+"""
+
+_STEP_SAMPLES = """
+SELECT r.run_id, t.interval, t.step, t.slot, p.sample_id
+FROM runs r
+JOIN step_slots t ON t.run_key = r.run_key
+JOIN pool_samples p ON p.dataset_key = r.dataset_key AND p.ordinal = t.ordinal
+"""
+
+VIEWS: dict[str, str] = {
+    "run_summary": _RUN_SUMMARY,
+    "interval_summary": _INTERVAL_SUMMARY,
+    "sample_history": _SAMPLE_HISTORY,
+    "curriculum": _CURRICULUM,
+    "turnover": _TURNOVER,
+    "persistent_samples": _PERSISTENT_SAMPLES,
+    "samples": _SAMPLES,
+    "evaluations": _EVALUATIONS,
+    "training_steps": _TRAINING_STEPS,
+    "step_samples": _STEP_SAMPLES,
+}
+"""View name to the SELECT behind it."""
+
+VIEWS_SHA256 = hashlib.sha256(repr(sorted(VIEWS.items())).encode()).hexdigest()

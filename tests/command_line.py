@@ -1,0 +1,38 @@
+"""``edco`` as a person uses it, for tests: a process of its own in a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import CompletedProcess, Popen
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Edco:
+    folder: Path
+    environment: dict[str, str]
+
+    def start(self, *words: str, program: Sequence[str] = ("-m", "flows.cli")) -> Popen[str]:
+        return Popen(
+            [sys.executable, *program, *words],
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def __call__(self, *words: str, expect: int = 0, **options: Any) -> CompletedProcess[str]:
+        process = self.start(*words, **options)
+        stdout, stderr = process.communicate(timeout=300)
+        assert process.returncode == expect, stderr
+        return CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+    def json(self, *words: str) -> Any:
+        return json.loads(self(*words, "--json").stdout)

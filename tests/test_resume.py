@@ -1,0 +1,125 @@
+"""Killed at any point, a run carried on ends exactly as if nothing had happened."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command_line import Edco
+
+KILLED = ("-P", str(Path(__file__).with_name("killed.py")))  # -P: tests/storage is not storage
+
+FACTS = {
+    "scores": "SELECT interval, sample_id, score, n_tokens, rank, selected, position, reason, "
+    "checkpoint_id, scored_at_interval FROM sample_history ORDER BY 1, 2",
+    "curriculum": "SELECT interval, position, sample_id, rank, score, probability, change "
+    "FROM curriculum ORDER BY 1, 2",
+    "steps": "SELECT interval, step, loss, learning_rate, grad_norm, num_tokens "
+    "FROM training_steps ORDER BY 2",
+    "slots": "SELECT step, slot, sample_id FROM step_samples ORDER BY 1, 2",
+    "evaluations": "SELECT interval, metric, category, value, n FROM evaluations "
+    "ORDER BY 1, 2, 3 NULLS FIRST",
+    "turnover": "SELECT interval, n_entered, n_first_time, n_returned, n_stayed, n_left "
+    "FROM turnover ORDER BY 1",
+}
+
+
+def everything(edco: Edco, run_id: str) -> dict[str, Any]:
+    """What a run left: all that the ledger knows of it, and the hash of its adapter."""
+    facts = {name: edco("query", sql, "--format", "csv").stdout for name, sql in FACTS.items()}
+    adapter = edco.folder / "runs" / run_id / "final" / "adapter_model.safetensors"
+    return facts | {"adapter": hashlib.sha256(adapter.read_bytes()).hexdigest()}
+
+
+@pytest.mark.slow
+def test_a_run_killed_in_every_stage_and_resumed_is_identical_to_one_that_was_not(
+    finished: Edco, new_edco: Callable[[], Edco]
+) -> None:
+    edco = new_edco()
+    shutil.copy(finished.folder / "edco.yaml", edco.folder)
+    deaths = [
+        ("checkpoint", 1),  # of interval 0: the start is saved, its row is not
+        ("scoring", 3),  # two shards of the pool are stored
+        ("selection", 1),
+        ("training", 4),  # step 2 is saved, step 3 is not
+        ("saving", 1),  # step 4: weights are on disk, the mark of completeness is not
+        ("training-row", 1),  # interval 0 is trained and evaluated
+        ("scoring-row", 1),  # of interval 1: all shards are stored
+        ("training", 6),  # the first step of interval 2, after five of interval 1
+        ("finish", 1),
+    ]
+    command = ["run", "edco.yaml", "--run-id", "whole"]
+    for point, nth in deaths:
+        edco(point, str(nth), *command, program=KILLED, expect=-signal.SIGKILL)
+        command = ["resume", "whole"]
+    edco("resume", "whole")
+    assert everything(edco, "whole") == everything(finished, "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_at_a_safe_point_says_how_to_resume_and_loses_nothing(
+    finished: Edco, new_edco: Callable[[], Edco], number: signal.Signals
+) -> None:
+    edco = new_edco()
+    shutil.copy(finished.folder / "edco.yaml", edco.folder)
+    process = edco.start("run", "edco.yaml", "--run-id", "whole")
+    assert process.stderr is not None
+    for line in process.stderr:  # until the loop is under way
+        if line.startswith("interval 0"):
+            break
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 1, stderr
+    assert "To carry on:" in stderr
+    assert "resume whole" in stderr
+    assert "Traceback" not in stderr
+    assert edco.json("runs")[0]["status"] == "interrupted"
+    edco("resume", "whole")
+    assert everything(edco, "whole") == everything(finished, "whole")
+
+
+def test_resuming_a_finished_run_says_so_and_changes_nothing(finished: Edco) -> None:
+    assert "run whole is finished" in finished("resume", "who").stderr
+
+
+@pytest.mark.slow
+def test_a_second_process_on_a_live_run_is_refused_with_who_holds_it(
+    finished: Edco, new_edco: Callable[[], Edco]
+) -> None:
+    edco = new_edco()
+    shutil.copy(finished.folder / "edco.yaml", edco.folder)
+    first = edco.start("run", "edco.yaml", "--run-id", "whole")
+    assert first.stderr is not None
+    for line in first.stderr:
+        if line.startswith("run whole"):
+            break
+    first.send_signal(signal.SIGSTOP)  # it lives, and cannot finish meanwhile
+    try:
+        refused = edco("resume", "whole", expect=2)
+    finally:
+        first.send_signal(signal.SIGCONT)
+    assert f"pid={first.pid}" in refused.stderr
+    first.communicate(timeout=300)
+    assert first.returncode == 0
+
+
+@pytest.mark.slow
+def test_data_that_changed_since_the_run_began_is_refused(
+    finished: Edco, new_edco: Callable[[], Edco], tiny_config: dict[str, Any]
+) -> None:
+    import yaml
+
+    edco = new_edco()
+    pool = edco.folder / "pool.jsonl"
+    shutil.copy(tiny_config["data"]["train"], pool)
+    config = {**tiny_config, "data": {**tiny_config["data"], "train": "pool.jsonl"}}
+    (edco.folder / "edco.yaml").write_text(yaml.safe_dump(config))
+    edco("selection", "1", "run", "edco.yaml", "--run-id", "r", program=KILLED, expect=-9)
+    pool.write_text("".join(pool.read_text().splitlines(keepends=True)[:-1]))
+    assert "the data is not what run r began with" in edco("resume", "r", expect=2).stderr
