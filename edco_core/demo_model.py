@@ -36,7 +36,7 @@ class Recipe:
     num_layers: int = 4
     num_heads: int = 4
     num_samples: int = 6000
-    num_steps: int = 220
+    num_steps: int = 180
     batch_size: int = 32
     learning_rate: float = 2e-3
     num_merges: tuple[int | None, ...] = (None, 300, None, 100)
@@ -60,10 +60,11 @@ def build_base_model(
     digest = hashlib.sha256(json.dumps([seed, asdict(RECIPE), corpus]).encode()).hexdigest()
     if _digest_of(folder) == digest:
         return folder
-    if folder.exists() and _digest_of(folder) is None and any(folder.iterdir()):
+    replaceable = folder.is_dir() and (_digest_of(folder) or not any(folder.iterdir()))
+    if folder.exists() and not replaceable:
         raise ModelError(
-            f"{folder} is not empty and holds no base model of the demo; "
-            "choose another folder, or delete this one"
+            f"{folder} is taken by something that is no base model of the demo; "
+            "choose another folder, or delete it"
         )
     tokenizer = _train_tokenizer(corpus)
     model = _train_model(corpus, tokenizer, seed=seed, on_progress=on_progress)
@@ -90,7 +91,7 @@ def _digest_of(folder: Path) -> str | None:
     """What the model in a folder was made from; None if it is not one of ours."""
     try:
         return str(json.loads((folder / _MARKER).read_text(encoding="utf-8"))["digest"])
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 

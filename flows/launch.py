@@ -117,11 +117,11 @@ def next_commands(ledger: Ledger, run_id: str, store_url: str) -> list[str]:
     if hardest:
         commands.append(command(f"why {run_id} {hardest[0]['sample_id']}", "", store_url))
     sql = (
-        "SELECT interval, category, round(avg(score), 3) AS mean_entropy, count(*) AS n "
-        "FROM sample_history h JOIN samples s USING (sample_id) "
-        f"WHERE run_id = '{run_id}' AND selected GROUP BY 1, 2 ORDER BY 1, 3 DESC"
+        "SELECT interval, category, avg(score) AS mean_entropy, count(*) AS n "
+        "FROM curriculum JOIN samples USING (dataset_id, sample_id) "
+        "WHERE run_id = :run GROUP BY 1, 2 ORDER BY 1, 3 DESC"
     )
-    commands.append(command(f"query {shlex.quote(sql)}", "", store_url))
+    commands.append(command(f'query "{sql}" -p run={run_id}', "", store_url))
     return commands
 
 

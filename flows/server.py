@@ -72,6 +72,8 @@ class PendingServer:
     def ready(self) -> Iterator[float]:
         """Wait until it answers, point Prefect to it, and give the seconds it took."""
         import httpx
+        from prefect.events.worker import EventsWorker
+        from prefect.logging.handlers import APILogWorker
         from prefect.settings import PREFECT_API_URL, temporary_settings
 
         with httpx.Client(trust_env=False) as client:
@@ -89,7 +91,12 @@ class PendingServer:
                     )
                 time.sleep(0.1)
         with temporary_settings(updates={PREFECT_API_URL: self.url}):
-            yield time.perf_counter() - self.started_at
+            try:
+                yield time.perf_counter() - self.started_at
+            finally:
+                # Prefect sends these from the background, and would find the server gone.
+                APILogWorker.drain_all(timeout=5)
+                EventsWorker.drain_all(timeout=5)
 
     def stop(self) -> None:
         self._process.terminate()

@@ -4,6 +4,8 @@ A ``Database`` opens one short-lived connection per transaction.  A DuckDB file 
 process while any connection to it is open, readers included, so nothing is ever kept open between
 transactions and whoever finds the file held waits, says so, and gives up after a time limit.  On
 Postgres the same habit makes a restarted server a matter of the next transaction.
+
+Longer than 400 lines so that there is one place to look for what differs.
 """
 
 from __future__ import annotations

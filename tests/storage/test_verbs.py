@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections.abc import Callable
+from datetime import datetime
 
 import numpy as np
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from edco_core.errors import (
     LeaseLostError,
@@ -205,6 +207,30 @@ def test_two_who_want_one_expired_lease_do_not_both_get_it(ledger: Ledger, url: 
     for thread in threads:
         thread.join()
     assert len(got) == 1
+
+
+@pytest.mark.postgres
+def test_who_saw_an_expired_lease_too_late_does_not_get_it(
+    new_ledger_url: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Only on Postgres can another process come between reading the lease and taking it.
+    url = new_ledger_url("postgres")
+    slow, fast = open_ledger(url), open_ledger(url)
+    slow.register_pool(POOL)
+    slow.create_run(make_spec(), "pid=1", ttl_s=0.001)
+    time.sleep(0.02)
+    clock = slow._database.utc_now
+    got: list[Lease] = []
+
+    def overtaken(connection: Connection) -> datetime:
+        got.append(fast.acquire("demo-1", "pid=3"))
+        return clock(connection)
+
+    monkeypatch.setattr(slow._database, "utc_now", overtaken)
+    with pytest.raises(RunBusyError):
+        slow.acquire("demo-1", "pid=2")
+    monkeypatch.undo()
+    slow.renew(got[0])
 
 
 def test_a_heartbeat_thread_and_the_writer_do_not_hinder_each_other(
