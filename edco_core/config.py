@@ -8,12 +8,11 @@ PEFT, TRL and transformers settings are theirs, unchanged.  Nothing here imports
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import (
@@ -27,6 +26,8 @@ from pydantic import (
     model_validator,
 )
 
+from edco_core.config_errors import explain
+from edco_core.config_errors import nearest as nearest
 from edco_core.errors import ConfigError
 
 DEFAULT_STORE_URL = "duckdb:///edco.duckdb"
@@ -46,6 +47,7 @@ LOOP_OWNED_ARGS: dict[str, str] = {
     "ignore_data_skip": "nothing: skipping is what makes a resumed run identical",
     "resume_from_checkpoint": "edco resume RUN_ID",
     "overwrite_output_dir": "nothing: a run never overwrites another",
+    "disable_tqdm": "nothing: the progress bars are our own",
     "do_train": "nothing: the loop trains",
     "do_eval": "evaluation",
     "do_predict": "evaluation",
@@ -267,7 +269,7 @@ class EvaluationSection(_Section):
     metric: Literal["exact_match", "numeric"] = Field(
         "exact_match",
         description="exact_match: the completion, white space trimmed; "
-        "numeric: the last number of the generated text equals the field 'answer'.",
+        "numeric: the last number of the generated text equals the last of the field 'answer'.",
     )
     max_new_tokens: int = Field(64, ge=1)
     every: int = Field(1, ge=1, description="In intervals; the last one always is evaluated.")
@@ -325,6 +327,28 @@ class Config(_Section):
         return self.model_dump(mode="json", exclude={"store"})
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which 1e-4 is a number, as in YAML 1.2, and a key that comes twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen and isinstance(key, yaml.ScalarNode):
+                raise yaml.MarkedYAMLError(
+                    problem=f"the key '{key.value}' comes twice: the first would be ignored",
+                    problem_mark=key.start_mark,
+                )
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
+
+
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML file, apply ``key.sub=value`` overrides, check everything.
 
@@ -340,7 +364,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not a text file in UTF-8 ({error.reason}).") from error
     try:
-        values = yaml.safe_load(text)
+        values = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(values, dict):
@@ -358,14 +382,8 @@ def parse_config(values: Mapping[str, Any], source: str = "configuration") -> Co
     try:
         return Config.model_validate(values)
     except ValidationError as error:
-        problems = [_explain(detail) for detail in error.errors(include_url=False)]
+        problems = explain(error, Config)
         raise ConfigError(f"{source}:\n" + "\n".join(f"  {p}" for p in problems)) from error
-
-
-def nearest(word: str, allowed: Iterable[str]) -> str:
-    """`` Did you mean 'x'?`` when something allowed is close to ``word``, else nothing."""
-    close = difflib.get_close_matches(word, list(allowed), n=1)
-    return f" Did you mean '{close[0]}'?" if close else ""
 
 
 def _apply_override(values: dict[str, Any], override: str) -> None:
@@ -373,11 +391,9 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     if not separator or not key:
         raise ConfigError(f"--set {override}: expected key.sub=value, e.g. curriculum.top_n=0.1")
     try:
-        value = yaml.safe_load(raw)
+        value = yaml.load(raw, Loader=_Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {override}: the value is not valid YAML: {error}") from error
-    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):
-        value = float(value)  # YAML 1.1 reads 1e-4 as text; nobody means text here
     *parents, last = key.split(".")
     section: Any = values
     for parent in parents:
@@ -387,61 +403,3 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
         if not isinstance(section, dict):
             raise ConfigError(f"--set {override}: '{parent}' is a value, not a section")
     section[last] = value
-
-
-def _explain(detail: Any) -> str:
-    """One pydantic error as: key, what came, what is allowed."""
-    path, fields = _walk(detail["loc"])
-    kind, given = detail["type"], detail["input"]
-    if kind == "extra_forbidden":
-        name = str(detail["loc"][-1])
-        allowed = sorted(fields)
-        return f"{path}: unknown key. Allowed here: {', '.join(allowed)}.{nearest(name, allowed)}"
-    if kind == "missing":
-        return f"{path}: missing; it has no default."
-    if kind == "union_tag_invalid":
-        allowed = sorted(re.findall(r"'([^']+)'", detail["ctx"]["expected_tags"]))
-        tag = detail["ctx"]["tag"]
-        return f"{path}.type: '{tag}' came. Allowed: {', '.join(allowed)}.{nearest(tag, allowed)}"
-    if kind == "literal_error":
-        allowed = sorted(re.findall(r"'([^']+)'", detail["ctx"]["expected"]))
-        return (
-            f"{path}: {given!r} came. Allowed: {', '.join(allowed)}.{nearest(str(given), allowed)}"
-        )
-    message = detail["msg"].removeprefix("Value error, ")
-    if not path:
-        return f"{message}."
-    if isinstance(given, Mapping):  # a whole section: its content is no help in one line
-        return f"{path}: {message}."
-    return f"{path}: {message} (came: {given!r})."
-
-
-def _walk(location: tuple[Any, ...]) -> tuple[str, list[str]]:
-    """The dotted key of an error, and the fields of the section it is in."""
-    path: list[str] = []
-    model: Any = Config
-    fields: list[str] = list(Config.model_fields)
-    for part in location:
-        choices = _models_of(model)
-        by_tag = {m.model_fields["type"].default: m for m in choices if "type" in m.model_fields}
-        if len(choices) > 1 and part in by_tag:  # pydantic's name for the union member chosen
-            model = by_tag[part]
-            fields = list(model.model_fields)
-            continue
-        if part in ("int", "float", "str", "list[str]", "[key]"):
-            continue
-        path.append(str(part))
-        section = choices[0] if choices else None
-        if section is not None:
-            fields = list(section.model_fields)
-            found = section.model_fields.get(str(part))
-            model = found.annotation if found is not None else None
-        else:
-            model = None
-    return ".".join(path), fields
-
-
-def _models_of(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [m for inner in get_args(annotation) for m in _models_of(inner)]

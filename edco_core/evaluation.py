@@ -30,14 +30,14 @@ def exact_match(generated: str, completion: str, answer: str | None) -> bool:
 
 
 def numeric(generated: str, completion: str, answer: str | None) -> bool:
-    """The last number of the generated text equals the ``answer``; commas are ignored."""
-    found = _NUMBER.findall(generated)
-    if not found or answer is None:
-        return False
-    try:
-        return float(found[-1].replace(",", "")) == float(answer.replace(",", ""))
-    except ValueError:
-        return False
+    """The last number of the generated text equals the last of ``answer``; commas are ignored."""
+    found, expected = _last_number(generated), _last_number(answer or "")
+    return found is not None and found == expected
+
+
+def _last_number(text: str) -> float | None:
+    numbers = _NUMBER.findall(text)
+    return float(numbers[-1].replace(",", "")) if numbers else None
 
 
 METRICS: Mapping[str, Callable[[str, str, str | None], bool]] = {

@@ -40,7 +40,8 @@ def prefect_api() -> Iterator[PendingServer | None]:
     A local one starts in the background; ``ready()`` waits for it.  None: one is configured.
     """
     quiet_prefect()
-    if os.environ.get("PREFECT_API_URL") or _profile_api_url():
+    if (url := _configured_api_url()) is not None:
+        _check_answers(url)
         yield None
         return
     server = PendingServer()
@@ -107,10 +108,23 @@ class PendingServer:
             self._process.wait()
 
 
-def _profile_api_url() -> str | None:
+def _configured_api_url() -> str | None:
+    """From the environment or the user's Prefect profile."""
     from prefect.settings import get_current_settings
 
     return get_current_settings().api.url
+
+
+def _check_answers(url: str) -> None:
+    import httpx
+
+    try:
+        httpx.get(f"{url}/health", timeout=10).raise_for_status()
+    except httpx.HTTPError as error:
+        raise EdcoError(
+            f"the configured Prefect server {url} does not answer ({error}). Start it with "
+            "'prefect server start', or unset PREFECT_API_URL to run with a local one."
+        ) from error
 
 
 def _serve(port: int, parent: int) -> None:

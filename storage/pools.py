@@ -47,7 +47,7 @@ class Pools(LedgerPart):
                 start += batch.num_rows
             if pool.skipped:
                 connection.execute(
-                    insert(tables.skipped_rows),
+                    insert(tables.bad_rows),
                     [
                         {"dataset_key": key, "source": row.source, "problem": row.problem}
                         for row in pool.skipped

@@ -35,8 +35,8 @@ datasets = Table(
     Column("created_at", DateTime, nullable=False),
 )
 
-skipped_rows = Table(
-    "skipped_rows",
+bad_rows = Table(
+    "bad_rows",
     metadata,
     Column("dataset_key", Integer, nullable=False),
     Column("source", Text, nullable=False),

@@ -158,6 +158,13 @@ FROM datasets d
 JOIN pool_samples p ON p.dataset_key = d.dataset_key
 """
 
+# Rows of the data left out under on_bad_rows: skip; source is file and line.
+_SKIPPED_ROWS = """
+SELECT d.dataset_id, b.source, b.problem
+FROM datasets d
+JOIN bad_rows b ON b.dataset_key = d.dataset_key
+"""
+
 # interval -1 is before training; category null is the whole evaluation set.
 _EVALUATIONS = """
 SELECT r.run_id, e.interval, e.metric, e.category, e.value, e.n, e.seconds
@@ -187,6 +194,7 @@ VIEWS: dict[str, str] = {
     "turnover": _TURNOVER,
     "persistent_samples": _PERSISTENT_SAMPLES,
     "samples": _SAMPLES,
+    "skipped_rows": _SKIPPED_ROWS,
     "evaluations": _EVALUATIONS,
     "training_steps": _TRAINING_STEPS,
     "step_samples": _STEP_SAMPLES,

