@@ -8,6 +8,7 @@ PEFT, TRL and transformers settings are theirs, unchanged.  Nothing here imports
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -28,6 +29,7 @@ from pydantic import (
 
 from edco_core.config_errors import explain
 from edco_core.config_errors import nearest as nearest
+from edco_core.config_yaml import read_yaml
 from edco_core.errors import ConfigError
 
 DEFAULT_STORE_URL = "duckdb:///edco.duckdb"
@@ -327,28 +329,6 @@ class Config(_Section):
         return self.model_dump(mode="json", exclude={"store"})
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML in which 1e-4 is a number, as in YAML 1.2, and a key that comes twice is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen and isinstance(key, yaml.ScalarNode):
-                raise yaml.MarkedYAMLError(
-                    problem=f"the key '{key.value}' comes twice: the first would be ignored",
-                    problem_mark=key.start_mark,
-                )
-            seen.add(str(key.value))
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
-)
-
-
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML file, apply ``key.sub=value`` overrides, check everything.
 
@@ -364,7 +344,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not a text file in UTF-8 ({error.reason}).") from error
     try:
-        values = yaml.load(text, Loader=_Loader)
+        values = read_yaml(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(values, dict):
@@ -372,9 +352,15 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
             f"{path}: expected sections ({', '.join(sorted(Config.model_fields))}), "
             f"found {type(values).__name__}. 'edco init' writes a file to start from."
         )
+    return parse_config(with_overrides(values, overrides), source=str(path))
+
+
+def with_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """A copy of a configuration with ``key.sub=value`` applied; raises ConfigError."""
+    changed = copy.deepcopy(dict(values))
     for override in overrides:
-        _apply_override(values, override)
-    return parse_config(values, source=str(path))
+        _apply_override(changed, override)
+    return changed
 
 
 def parse_config(values: Mapping[str, Any], source: str = "configuration") -> Config:
@@ -391,7 +377,7 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     if not separator or not key:
         raise ConfigError(f"--set {override}: expected key.sub=value, e.g. curriculum.top_n=0.1")
     try:
-        value = yaml.load(raw, Loader=_Loader)
+        value = read_yaml(raw)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {override}: the value is not valid YAML: {error}") from error
     *parents, last = key.split(".")

@@ -314,7 +314,7 @@ def pretraining_corpus(*, seed: int = 0, num_samples: int = 6000) -> list[DemoRo
 
 
 def write_demo_data(
-    folder: Path, *, seed: int = 0, num_train: int = 2400, num_eval: int = 400
+    folder: Path, *, seed: int = 0, num_train: int = 3000, num_eval: int = 400
 ) -> None:
     """Write ``pool.jsonl`` and ``eval.jsonl``: the same bytes for the same arguments.
 

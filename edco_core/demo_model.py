@@ -11,7 +11,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,8 +19,10 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from edco_core.demo_data import DemoRow, pretraining_corpus
+from edco_core.demo_data import pretraining_corpus
 from edco_core.errors import ModelError
+
+Row = dict[str, str]
 
 EOS, PAD = "<|endoftext|>", "<|pad|>"
 IGNORED = -100
@@ -36,7 +38,7 @@ class Recipe:
     num_layers: int = 4
     num_heads: int = 4
     num_samples: int = 6000
-    num_steps: int = 180
+    num_steps: int = 220
     batch_size: int = 32
     learning_rate: float = 2e-3
     num_merges: tuple[int | None, ...] = (None, 300, None, 100)
@@ -48,16 +50,25 @@ _MARKER = "edco_demo_base.json"
 
 
 def build_base_model(
-    folder: Path, *, seed: int = 0, on_progress: Callable[[int, int], None] | None = None
+    folder: Path,
+    *,
+    seed: int = 0,
+    corpus: Sequence[Mapping[str, object]] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Train and save the base model, or return at once if ``folder`` already holds this very one.
 
+    ``corpus`` are rows with ``prompt`` and ``completion``; the demo's own by default.
     ``on_progress`` is called with (steps done, steps in all).  The folder appears complete or not
     at all; one made by another recipe is replaced, one with anything else in it raises
     :class:`ModelError`.
     """
-    corpus = pretraining_corpus(seed=seed, num_samples=RECIPE.num_samples)
-    digest = hashlib.sha256(json.dumps([seed, asdict(RECIPE), corpus]).encode()).hexdigest()
+    source = pretraining_corpus(seed=seed, num_samples=RECIPE.num_samples)
+    rows = [
+        {"prompt": str(row["prompt"]), "completion": str(row["completion"])}
+        for row in (source if corpus is None else corpus)
+    ]
+    digest = hashlib.sha256(json.dumps([seed, asdict(RECIPE), rows]).encode()).hexdigest()
     if _digest_of(folder) == digest:
         return folder
     replaceable = folder.is_dir() and (_digest_of(folder) or not any(folder.iterdir()))
@@ -66,8 +77,8 @@ def build_base_model(
             f"{folder} is taken by something that is no base model of the demo; "
             "choose another folder, or delete it"
         )
-    tokenizer = _train_tokenizer(corpus)
-    model = _train_model(corpus, tokenizer, seed=seed, on_progress=on_progress)
+    tokenizer = _train_tokenizer(rows)
+    model = _train_model(rows, tokenizer, seed=seed, on_progress=on_progress)
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
@@ -95,7 +106,7 @@ def _digest_of(folder: Path) -> str | None:
         return None
 
 
-def _train_tokenizer(corpus: list[DemoRow]) -> PreTrainedTokenizerFast:
+def _train_tokenizer(corpus: list[Row]) -> PreTrainedTokenizerFast:
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
@@ -112,7 +123,7 @@ def _train_tokenizer(corpus: list[DemoRow]) -> PreTrainedTokenizerFast:
 
 
 def _train_model(
-    corpus: list[DemoRow],
+    corpus: list[Row],
     tokenizer: PreTrainedTokenizerFast,
     *,
     seed: int,
@@ -156,7 +167,7 @@ def _train_model(
 
 
 def _batches(
-    corpus: list[DemoRow], tokenizer: PreTrainedTokenizerFast, *, seed: int
+    corpus: list[Row], tokenizer: PreTrainedTokenizerFast, *, seed: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
     """Token ids, labels and mask of each step; [B batch, T tokens], padded on the right.
 

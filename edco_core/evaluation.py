@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from edco_core.config import EvaluationSection
+from edco_core.errors import DataError
 from edco_core.prompts import prompt_token_ids, reference_texts
 from edco_core.records import Evaluation, Pool
 
@@ -21,7 +22,9 @@ NEEDED_FIELDS: Mapping[str, frozenset[str]] = {
 }
 """Optional fields of a sample that a metric cannot do without."""
 
-_NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?")
+# A sign right after a digit joins two numbers (20-5, 2024-05-17); a comma belongs to a number only
+# before three digits.
+_NUMBER = re.compile(r"(?:(?<!\d)[-+])?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)")
 
 
 def exact_match(generated: str, completion: str, answer: str | None) -> bool:
@@ -38,6 +41,22 @@ def numeric(generated: str, completion: str, answer: str | None) -> bool:
 def _last_number(text: str) -> float | None:
     numbers = _NUMBER.findall(text)
     return float(numbers[-1].replace(",", "")) if numbers else None
+
+
+def check_answers(metric: str, pool: Pool) -> None:
+    """Raise DataError where ``numeric`` would count a sample as wrong whatever the model says."""
+    if metric != "numeric":
+        return
+    for answer, source in zip(
+        pool.table.column("answer").to_pylist(),
+        pool.table.column("source").to_pylist(),
+        strict=True,
+    ):
+        if _last_number(answer or "") is None:
+            raise DataError(
+                f"{source}: answer: {answer!r} came, in which there is no number. Expected one, as "
+                "evaluation.metric is numeric; or use exact_match."
+            )
 
 
 METRICS: Mapping[str, Callable[[str, str, str | None], bool]] = {

@@ -7,12 +7,15 @@ reading commands never come here.
 from __future__ import annotations
 
 import gc
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
 
 from edco_core.checkpoints import verify
 from edco_core.config import LoraSection, ModelSection
@@ -24,6 +27,10 @@ if TYPE_CHECKING:
 
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+# Bars are ours, on terminals only; loading a large model is the one thing transformers shows.
+transformers_logging.disable_progress_bar()
+
+_WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -136,8 +143,9 @@ def load_tokenizer(settings: ModelSection) -> PreTrainedTokenizerBase:
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
         raise ModelError(_explain_loading(name, "tokenizer", error)) from error
-    if not len(tokenizer):
-        raise ModelError(_explain_loading(name, "tokenizer", "its vocabulary is empty"))
+    # For a folder without tokenizer files transformers makes one that knows no text.
+    if not tokenizer("a", add_special_tokens=False)["input_ids"]:
+        raise ModelError(_explain_loading(name, "tokenizer", "there is none, or an empty one"))
     if tokenizer.eos_token is None:
         raise ModelError(
             f"model.name_or_path: the tokenizer of '{name}' has no end-of-sequence token; "
@@ -157,10 +165,8 @@ def check_model(settings: ModelSection) -> PreTrainedTokenizerBase:
         )
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(_explain_loading(name, "model", error)) from error
-    if Path(name).is_dir() and not any(
-        list(Path(name).glob(p)) for p in ("*.safetensors", "*.bin", "*.safetensors.index.json")
-    ):
-        raise ModelError(_explain_loading(name, "model", "the folder holds no weights"))
+    if Path(name).is_dir():
+        _check_weights(Path(name))
     if settings.load_in_4bit:
         _check_4bit()
     tokenizer = load_tokenizer(settings)
@@ -171,6 +177,21 @@ def check_model(settings: ModelSection) -> PreTrainedTokenizerBase:
             f"only {vocabulary}: they do not belong together."
         )
     return tokenizer
+
+
+def _check_weights(folder: Path) -> None:
+    """Refuse a folder without weights, or with files cut short; only their headers are read."""
+    weights = [file for pattern in _WEIGHTS for file in sorted(folder.glob(pattern))]
+    if not weights:
+        raise ModelError(_explain_loading(str(folder), "model", "the folder holds no weights"))
+    for file in weights:
+        if file.suffix == ".safetensors":
+            try:
+                with safe_open(file, framework="pt"):
+                    pass
+            except (OSError, SafetensorError) as error:
+                reason = f"{file.name} is damaged or only a pointer to a large file: {error}"
+                raise ModelError(_explain_loading(str(folder), "model", reason)) from error
 
 
 def base_folder(settings: ModelSection) -> Path:
@@ -202,10 +223,27 @@ def _load_model(settings: ModelSection, name: str, device: torch.device) -> Any:
             bnb_4bit_compute_dtype=dtype,
         )
         options["device_map"] = {"": device}
+    if sys.stderr.isatty():
+        transformers_logging.enable_progress_bar()
     try:
-        model = AutoModelForCausalLM.from_pretrained(name, **options)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise ModelError(_explain_loading(name, "model", error)) from error
+        model, info = AutoModelForCausalLM.from_pretrained(
+            name, output_loading_info=True, **options
+        )
+    except torch.OutOfMemoryError as error:
+        raise ModelError(
+            f"model.name_or_path: '{name}' does not fit into the memory of {device}. Use a smaller "
+            "model, a 16-bit dtype, or 'load_in_4bit: true'."
+        ) from error
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+        mismatch = "mismatched_sizes" in str(error)
+        reason = "its config.json does not fit its weights" if mismatch else error
+        raise ModelError(_explain_loading(name, "model", reason)) from error
+    finally:
+        transformers_logging.disable_progress_bar()
+    missing = sorted(info["missing_keys"])
+    if missing:  # transformers would go on with random numbers in their place
+        reason = f"its weights lack {len(missing)} tensors of the model, such as {missing[0]}"
+        raise ModelError(_explain_loading(name, "model", reason))
     return model if settings.load_in_4bit else model.to(device)
 
 
@@ -219,9 +257,13 @@ def _add_adapter(model: Any, settings: LoraSection, seed: int) -> Any:
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         try:
-            return get_peft_model(model, config)
+            adapted = get_peft_model(model, config)
         except ValueError as error:
             raise ModelError(f"model.peft: {error}") from error
+    for name in settings.modules_to_save or ():
+        if not any(f".{path}".endswith(f".{name}") for path, _ in model.named_modules()):
+            raise ModelError(f"model.peft.modules_to_save: the model has no module '{name}'")
+    return adapted
 
 
 def _check_4bit() -> None:

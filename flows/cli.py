@@ -193,6 +193,28 @@ def difficult(
 
 
 @app.command()
+def replay(
+    run_id: RunArg,
+    strategy: Annotated[
+        str | None, typer.Option(help="Another strategy: what would it have picked?")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A setting of that strategy: key=value. May be repeated."),
+    ] = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Recompute every selection from stored scores, without a model."""
+    from flows.replay import replay_run
+
+    answer, as_stored = replay_run(_ledger(store), run_id, strategy, overrides or [])
+    _answer(answer, as_json)
+    if not as_stored:
+        raise typer.Exit(1)
+
+
+@app.command()
 def query(
     sql: Annotated[str, typer.Argument(help="SQL over the views (see README).", metavar="SQL")],
     params: Annotated[

@@ -18,17 +18,15 @@ def run_demo(folder: Path, *, seed: int) -> None:
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--dir {folder}: it is a file. Give a folder.")
     data, model = folder / f"data-{seed}", folder / f"base-model-{seed}"
-    if not (data / "eval.jsonl").exists():
-        data.mkdir(parents=True, exist_ok=True)
-        write_demo_data(data, seed=seed)
-        say(f"wrote log lines of six vendors to {data}")
-    if not (model / "config.json").exists():
-        say("training the base model, once: a small Qwen3 that knows half of the vendors")
+    data.mkdir(parents=True, exist_ok=True)
+    write_demo_data(data, seed=seed)  # the same seed gives the same files
+    say(f"data: log lines of six vendors in {data}")
     # torch and transformers take seconds to import, and are not needed to write data.
     from edco_core.demo_model import build_base_model
 
-    with progress("base model") as on_progress:
+    with progress("base model (once)") as on_progress:
         build_base_model(model, seed=seed, on_progress=on_progress)
+    say(f"base model: a small Qwen3 that knows half of the vendors, in {model}")
     config = parse_config(
         {
             "run": {"name": "demo", "seed": seed, "output_dir": str(folder / "runs")},
@@ -40,7 +38,7 @@ def run_demo(folder: Path, *, seed: int) -> None:
             "training": {
                 "type": "sft",
                 "args": {
-                    "learning_rate": 3e-3,
+                    "learning_rate": 5e-3,
                     "per_device_train_batch_size": 16,
                     "lr_scheduler_type": "linear",
                     "save_steps": 20,

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edco_core.config import DEFAULT_STORE_URL, Config
-from edco_core.errors import EdcoError, LeaseLostError, StopRequested
+from edco_core.errors import LeaseLostError, StopRequested
 from flows.display import INTERVAL_COLUMNS, print_table, say
-from flows.prepare import check_ledger, check_run_id, complete, load_inputs
+from flows.prepare import check_ledger, check_new_folder, check_run_id, complete, load_inputs
 from flows.server import prefect_api
 from storage import masked, open_ledger, queries
 
@@ -37,13 +37,17 @@ def start_run(config: Config, store_url: str, run_id: str | None) -> str:
         run_id = f"{config.run.name}-{moment}-{secrets.token_hex(2)}"
     check_run_id(run_id)
     check_ledger(store_url, run_id)
+    check_new_folder(Path(config.run.output_dir) / run_id)
     inputs = load_inputs(config)
 
     def create() -> OpenRun:
+        from edco_core.loading import ModelHost
         from flows import open_run
 
         prepared = complete(inputs)
-        return open_run.create(open_ledger(store_url, on_wait=say), prepared, run_id)
+        host = ModelHost(prepared.config.model, seed=prepared.config.run.seed)
+        host.load_base()  # the last thing that can be wrong, so before there is a run
+        return open_run.create(open_ledger(store_url, on_wait=say), prepared, run_id, host)
 
     _carry_out(create, store_url)
     return run_id
@@ -87,7 +91,7 @@ def _carry_out(own: Callable[[], OpenRun], store_url: str) -> None:
                 finetune(run.run_id, run.plan.num_intervals)
             except LeaseLostError:
                 raise
-            except (EdcoError, KeyboardInterrupt) as error:
+            except (Exception, KeyboardInterrupt) as error:
                 _say_how_to_go_on(run.run_id, error, store_url)
                 raise
     _print_result(run.ledger, run, store_url)

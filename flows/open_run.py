@@ -18,7 +18,7 @@ import yaml
 from edco_core.checkpoints import write_atomically
 from edco_core.config import Config, parse_config
 from edco_core.curriculum import Strategy, build_strategy
-from edco_core.errors import DataError, EdcoError, LeaseLostError, StopRequested
+from edco_core.errors import ConfigError, DataError, EdcoError, LeaseLostError, StopRequested
 from edco_core.evaluation import Evaluator
 from edco_core.loading import ModelHost
 from edco_core.records import Evaluation, Lease, Pool
@@ -185,19 +185,26 @@ class OpenRun:
             del _open_runs[self.run_id]
 
 
-def create(ledger: Ledger, prepared: Prepared, run_id: str) -> OpenRun:
+def create(ledger: Ledger, prepared: Prepared, run_id: str, host: ModelHost) -> OpenRun:
     """Enter a new run into the ledger and own it; raises RunExistsError."""
     spec = run_spec(prepared, run_id)
+    run_dir = Path(spec.run_dir)
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"run.output_dir: '{run_dir}' cannot be made ({error.strerror}). Give another folder."
+        ) from error
     ledger.register_pool(prepared.pool)
     if prepared.eval_pool is not None:
         ledger.register_pool(prepared.eval_pool)
     lease = ledger.create_run(spec, owner=this_process(), ttl_s=LEASE_TTL_S)
-    run_dir = Path(spec.run_dir)
-    run_dir.mkdir(parents=True, exist_ok=True)
     write_config(run_dir, prepared.config)
-    return OpenRun(
+    run = OpenRun(
         ledger, lease, prepared.config, prepared.plan, prepared.pool, prepared.eval_pool, run_dir
     )
+    run.host = host
+    return run
 
 
 def reopen(ledger: Ledger, run_id: str) -> OpenRun:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from edco_core.config import Config, parse_config
 from edco_core.data import load_pool
 from edco_core.errors import ConfigError, InputError, NotFoundError, RunExistsError
-from edco_core.evaluation import NEEDED_FIELDS
+from edco_core.evaluation import NEEDED_FIELDS, check_answers
 from edco_core.records import Pool, RunSpec
 from storage import db_current, open_ledger, queries
 from storage.engine import Database
@@ -112,7 +112,9 @@ def load_pools(config: Config) -> tuple[Pool, Pool | None]:
     if config.data.eval is None or config.evaluation is None:
         return pool, None
     needs = NEEDED_FIELDS[config.evaluation.metric]
-    return pool, load_pool(config.data.eval, config.data, split="eval", needs=needs)
+    eval_pool = load_pool(config.data.eval, config.data, split="eval", needs=needs)
+    check_answers(config.evaluation.metric, eval_pool)
+    return pool, eval_pool
 
 
 def run_spec(prepared: Prepared, run_id: str) -> RunSpec:
@@ -162,6 +164,15 @@ def check_writable(folder: Path, key: str) -> None:
         raise ConfigError(
             f"{key}: '{existing}' cannot be written to by this user. Give another folder, or "
             f"change its permissions."
+        )
+
+
+def check_new_folder(run_dir: Path) -> None:
+    """Raise RunExistsError where a run has left files: a new one would take them for its own."""
+    if run_dir.is_dir() and any(run_dir.iterdir()):
+        raise RunExistsError(
+            f"--run-id {run_dir.name}: the folder {run_dir} is not empty, though the ledger has no "
+            "such run. Remove it, or give another --run-id."
         )
 
 

@@ -155,8 +155,13 @@ def tiny_config(tiny_model: Path, log_files: tuple[Path, Path]) -> dict[str, Any
 
 @pytest.fixture(scope="session")
 def finished(new_edco: Callable[[], Edco], tiny_config: dict[str, Any]) -> Edco:
-    """A folder with a finished run named ``whole`` in its ledger, carried out without a break."""
+    """A folder with a finished run named ``whole`` in its ledger, carried out without a break.
+
+    What the run printed is in ``run.stdout`` and ``run.stderr``.
+    """
     edco = new_edco()
     (edco.folder / "edco.yaml").write_text(yaml.safe_dump(tiny_config))
-    edco("run", "edco.yaml", "--run-id", "whole")
+    printed = edco("run", "edco.yaml", "--run-id", "whole")
+    (edco.folder / "run.stdout").write_text(printed.stdout, encoding="utf-8")
+    (edco.folder / "run.stderr").write_text(printed.stderr, encoding="utf-8")
     return edco

@@ -54,9 +54,14 @@ def derive_generator(
     seed: int, interval: int, stage: Stage
 ) -> tuple[np.random.Generator, dict[str, Any]]:
     """The generator of one stage of one interval, and the record it can be made from again."""
-    entropy = [seed, interval, STAGES.index(stage)]
-    generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence(entropy)))
-    return generator, {"bit_generator": "PCG64", "seed_sequence": entropy}
+    record = {"bit_generator": "PCG64", "seed_sequence": [seed, interval, STAGES.index(stage)]}
+    return generator_from(record), record
+
+
+def generator_from(record: dict[str, Any]) -> np.random.Generator:
+    """The generator a record of ``derive_generator`` stands for, as it was before any draw."""
+    seed = np.random.SeedSequence(record["seed_sequence"])
+    return np.random.Generator(np.random.PCG64(seed))
 
 
 def rank_descending(scores: Floats) -> tuple[Ints, Ints]:
