@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import warnings
 from typing import Annotated
 
 import typer
@@ -27,6 +28,7 @@ def main(
         if name not in NAMES:
             print(f"no benchmark '{name}'; allowed: {', '.join(sorted(NAMES))}", file=sys.stderr)
             raise typer.Exit(2)
+    warnings.simplefilter("ignore", FutureWarning)
     # As the command line sets them: the libraries' own bars and warnings would be in the tables.
     for key in ("HF_DATASETS_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_PROGRESS_BARS"):
         os.environ.setdefault(key, "1")

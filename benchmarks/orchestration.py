@@ -29,7 +29,7 @@ import yaml
 
 from benchmarks.demo_inputs import CACHE, demo_config
 from benchmarks.measuring import Aim, Figure, Report
-from storage import Ledger, open_ledger
+from storage import Ledger
 
 READY = "ready after"
 """What a run says when it is ready, and the scripts below, too."""
@@ -115,13 +115,14 @@ def _run(folder: Path) -> dict[str, Any]:
     command = [sys.executable, "-m", "benchmarks.orchestration", str(folder / "ledger.json")]
     command += ["run", str(folder / "edco.yaml"), "--run-id", "bench", "--store", url]
     start_up, total = _time(command)
-    ledger = open_ledger(url, read_only=True)
-    stages = dict(
-        ledger.query("SELECT stage, sum(seconds) FROM stages GROUP BY stage ORDER BY stage")[1]
+    rows = _query(url, "SELECT stage, sum(seconds) AS seconds FROM stages GROUP BY stage")
+    stages = {row["stage"]: row["seconds"] for row in rows}
+    (after_intervals,) = _query(
+        url,
+        "SELECT coalesce(sum(seconds), 0) AS seconds FROM evaluations "
+        "WHERE category IS NULL AND interval >= 0",
     )
-    ((evaluation,),) = ledger.query(
-        "SELECT coalesce(sum(seconds), 0) FROM evaluations WHERE category IS NULL AND interval >= 0"
-    )[1]
+    evaluation = after_intervals["seconds"]
     calls = json.loads((folder / "ledger.json").read_text(encoding="utf-8"))
     return {
         "start_up": start_up,
@@ -131,6 +132,11 @@ def _run(folder: Path) -> dict[str, Any]:
         "by_stage": stages | {"evaluation": evaluation},
         "by_ledger_call": calls,
     }
+
+
+def _query(url: str, sql: str) -> list[dict[str, Any]]:
+    command = [sys.executable, "-m", "flows.cli", "query", sql, "--json", "--store", url]
+    return list(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout))
 
 
 def _time(command: list[str]) -> tuple[float, float]:

@@ -1,7 +1,9 @@
 """Scoring the demo's pool: ours against transformers' ``generate``, called for sample after sample.
 
+Shapes: B = sequences, T = generated positions, V = vocabulary.
+
 Same base model with the run's fresh adapter, same prompts, greedy, same prefix length, same scores
-(checked).  Ours is timed with its tokenisation, the reference without.  The reference scores a
+(checked).  Ours is timed with its tokenisation, the references without.  The reference scores a
 random part of the pool in each repeat, and ours all of it: samples per second make them comparable.
 
 ``generate`` in the very batches of ours is measured too.  It shows what is left of the gain once
@@ -15,7 +17,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch.distributions import Categorical
 
 from benchmarks.demo_inputs import demo_config
 from benchmarks.measuring import Aim, Figure, Report
@@ -111,7 +112,7 @@ def measure(*, quick: bool) -> Report:
 def _generate(
     host: ModelHost, prompts: Sequence[Sequence[int]], settings: PrefixEntropySection
 ) -> list[float]:
-    """Prefix entropies by transformers and torch alone, none of our decoding or entropy."""
+    """Prefix entropies (B,) by transformers and torch alone: none of our decoding or entropy."""
     padded = host.tokenizer.pad(
         {"input_ids": [list(prompt) for prompt in prompts]},
         padding_side="left",
@@ -127,7 +128,8 @@ def _generate(
         output_logits=True,
         return_dict_in_generate=True,
     )
-    entropies_BT = Categorical(logits=torch.stack(output.logits, dim=1)).entropy()
+    p_BTV = torch.stack(output.logits, dim=1).float().softmax(dim=-1)
+    entropies_BT = torch.special.entr(p_BTV).sum(dim=-1)
     generated_BT = output.sequences[:, padded["input_ids"].shape[1] :]
     ended_BT = torch.isin(generated_BT, torch.tensor(eos_token_ids, device=host.device)).long()
     counts_BT = ended_BT.cumsum(dim=1) - ended_BT == 0  # up to and with the first end token

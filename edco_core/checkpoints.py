@@ -87,6 +87,16 @@ def verify(checkpoint: Checkpoint) -> None:
         )
 
 
+def drop_optimizer_state(folder: Path) -> None:
+    """Remove what only resuming right behind a checkpoint needs; its model stays.
+
+    Nothing is done to a folder that is no checkpoint of ours, such as a base model's.
+    """
+    if read_facts(folder) is not None:
+        for name in ("optimizer.pt", "optimizer.bin", "scheduler.pt", "rng_state.pth"):
+            (folder / name).unlink(missing_ok=True)
+
+
 def remove_others(folder: Path, keep: Path) -> None:
     """Remove every subfolder of ``folder`` but ``keep``: saves from the middle of an interval."""
     for sub in folder.iterdir():
@@ -118,7 +128,12 @@ def write_final_model(
         checkpoint.path,
         temporary,
         ignore=shutil.ignore_patterns(
-            "optimizer.*", "scheduler.pt", "rng_state*", "trainer_state.json", "training_args.bin"
+            _MARKER,
+            "optimizer.*",
+            "scheduler.pt",
+            "rng_state*",
+            "trainer_state.json",
+            "training_args.bin",
         ),
     )
     adapter = (temporary / "adapter_config.json").exists()

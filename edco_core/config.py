@@ -70,6 +70,11 @@ LOOP_OWNED_ARGS: dict[str, str] = {
     "dataset_kwargs": "data",
     "completion_only_loss": "nothing: the loss is on completions",
     "remove_unused_columns": "data",
+    "eos_token": "the tokenizer: set eos_token in its tokenizer_config.json",
+    "pad_token": "the tokenizer: set pad_token in its tokenizer_config.json",
+    "chat_template_path": "the tokenizer: put chat_template.jinja into the model's folder",
+    "use_cpu": "nothing: the device is found; hide GPUs with CUDA_VISIBLE_DEVICES=''",
+    "eval_on_start": "evaluation (the start is always measured)",
 }
 """Keys under ``training.args`` that the loop decides, and the setting that owns each."""
 
@@ -118,7 +123,7 @@ class ModelSection(_Section):
     name_or_path: str = Field(min_length=1, description="A local folder or a hub id.")
     revision: str | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="auto: bfloat16 on CUDA, float32 on the CPU."
+        "auto", description="auto: bfloat16 for LoRA on CUDA, else float32."
     )
     attn_implementation: str | None = None
     trust_remote_code: bool = False
@@ -380,6 +385,8 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
         value = read_yaml(raw)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {override}: the value is not valid YAML: {error}") from error
+    if key.startswith("store"):
+        override = f"{key}=…"  # an address may hold a password
     *parents, last = key.split(".")
     section: Any = values
     for parent in parents:

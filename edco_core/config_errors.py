@@ -32,6 +32,8 @@ def _explain(details: list[Any], root: type[BaseModel]) -> str:
     detail = details[0]
     path, fields = _walk(detail["loc"], root)
     kind, given = detail["type"], detail["input"]
+    if path.startswith("store"):
+        given = "…"  # an address may hold a password
     if kind == "extra_forbidden":
         name = str(detail["loc"][-1])
         allowed = sorted(fields)

@@ -7,6 +7,7 @@ reading commands never come here.
 from __future__ import annotations
 
 import gc
+import hashlib
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 transformers_logging.disable_progress_bar()
 
 _WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
+_MIB = 2**20
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -113,9 +115,10 @@ class ModelHost:
             yield self.model
         finally:
             for module in self.model.modules():
-                # TRL's fused head and accelerate's autocast are set on the instance.
-                module.__dict__.pop("forward", None)
-                module.__dict__.pop("_original_forward", None)
+                # TRL's fused head and accelerate's autocast are set on the instance; accelerate
+                # would not wrap a model again that still bears its mark.
+                for name in ("forward", "_original_forward", "_is_accelerate_prepared"):
+                    module.__dict__.pop(name, None)
             if hasattr(self.model, "gradient_checkpointing_disable"):
                 self.model.gradient_checkpointing_disable()
             _free_memory()
@@ -200,13 +203,39 @@ def base_folder(settings: ModelSection) -> Path:
         return Path(settings.name_or_path)
     from huggingface_hub import snapshot_download
 
-    return Path(snapshot_download(settings.name_or_path, revision=settings.revision))
+    patterns = ["*.json", "*.safetensors", "*.bin", "*.txt", "*.model", "*.jinja"]
+    return Path(
+        snapshot_download(
+            settings.name_or_path, revision=settings.revision, allow_patterns=patterns
+        )
+    )
+
+
+def base_fingerprint(settings: ModelSection) -> str:
+    """A hash that tells one base model and tokenizer from another, without reading all of it.
+
+    Over the text files, and of each file of weights its name, size, first and last mebibyte.
+    """
+    digest = hashlib.sha256()
+    for file in sorted(base_folder(settings).iterdir()):
+        if file.suffix not in (".json", ".jinja", ".txt", ".model", ".safetensors", ".bin"):
+            continue
+        size = file.stat().st_size
+        digest.update(f"{file.name} {size}\n".encode())
+        with file.open("rb") as stream:
+            digest.update(stream.read(_MIB))
+            if size > _MIB:
+                stream.seek(max(_MIB, size - _MIB))
+                digest.update(stream.read())
+    return digest.hexdigest()[:16]
 
 
 def _load_model(settings: ModelSection, name: str, device: torch.device) -> Any:
     dtype = _DTYPES.get(settings.dtype)
     if dtype is None:
-        dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+        # Full fine-tuning updates these very weights, and bfloat16 rounds small updates away.
+        frozen = settings.peft is not None
+        dtype = torch.bfloat16 if device.type == "cuda" and frozen else torch.float32
     options: dict[str, Any] = {"dtype": dtype, "trust_remote_code": settings.trust_remote_code}
     if settings.attn_implementation is not None:
         options["attn_implementation"] = settings.attn_implementation

@@ -6,8 +6,11 @@ other kind is converted, or refused where it cannot be.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
+
+from jinja2 import TemplateError
 
 from edco_core.errors import DataError
 
@@ -40,7 +43,13 @@ def quick_answer_template(setting: bool | str) -> str | None:
 
 
 def check_chat_template(pool: Pool, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raise DataError when the pool is conversational and the tokenizer cannot render it."""
+    """Raise DataError when the tokenizer cannot render the pool's conversations.
+
+    Of a large pool only the first samples are rendered.
+    """
+    if tokenizer.chat_template:
+        head = dataclasses.replace(pool, table=pool.table.slice(0, 200))
+        prompt_token_ids(head, tokenizer)
     if pool.conversational and not tokenizer.chat_template:
         raise DataError(
             f"{pool.source}: the samples are conversations, but the tokenizer has no chat "
@@ -86,9 +95,15 @@ def prompt_token_ids(
         )
         for prompt in prompts
     ]
-    rendered = tokenizer.apply_chat_template(
-        conversations, add_generation_prompt=True, tokenize=True, return_dict=True
-    )
+    try:
+        rendered = tokenizer.apply_chat_template(
+            conversations, add_generation_prompt=True, tokenize=True, return_dict=True
+        )
+    except TemplateError as error:  # such as: no system role, roles must alternate
+        raise DataError(
+            f"{pool.source}: the model's chat template refuses a conversation ({error}). Change "
+            "the turns of the data, or use another model."
+        ) from error
     return [list(ids) for ids in rendered["input_ids"]]
 
 

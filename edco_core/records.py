@@ -93,6 +93,7 @@ class RunState:
     status: RunStatus
     run_dir: str
     dataset_id: str
+    eval_dataset_id: str | None
     config: dict[str, Any]
     plan: dict[str, Any]
     created_at: datetime

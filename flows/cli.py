@@ -7,6 +7,7 @@ failed or was stopped, 2 for bad input.
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import sys
@@ -231,6 +232,10 @@ def query(
     """Read-only SQL on the ledger; the database itself refuses to write."""
     from flows.reading import run_query
 
+    if as_json and output not in ("table", "json"):
+        from edco_core.errors import InputError
+
+        raise InputError(f"--json and --format {output} were given; choose one.")
     run_query(_ledger(store), sql, params or [], "json" if as_json else output, limit, timeout)
 
 
@@ -285,6 +290,7 @@ def db_check(store: StoreOption = None) -> None:
 
 def main() -> NoReturn:
     """Run the command line; one message for every mistake, and the exit code for it."""
+    atexit.register(_say_nothing_more)  # first registered, so the last to be called
     # TRL, PEFT and transformers warn about each other's renamed settings; users can do nothing.
     warnings.simplefilter("ignore", FutureWarning)
     for key in ("HF_DATASETS_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_PROGRESS_BARS"):
@@ -308,6 +314,11 @@ def main() -> NoReturn:
         _say(f"error: {error}")
         sys.exit(error.exit_code)
     sys.exit(0)
+
+
+def _say_nothing_more() -> None:
+    """DuckDB takes what torch keeps alive for leaks, and says so while Python is taken down."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def _store_url(store: str | None) -> str:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from edco_core.errors import EdcoError
 from flows.prepare import check_ledger, package_versions
 from flows.server import quiet_prefect
+from storage import masked
 
 Status = Literal["ok", "missing", "problem"]
 
@@ -75,7 +76,7 @@ def _check_prefect(note: Any) -> None:
         return
     try:
         httpx.get(f"{url}/health", timeout=5).raise_for_status()
-        note("prefect server", "ok", url)
+        note("prefect server", "ok", masked(url))
     except httpx.HTTPError as error:
         advice = "prefect server start, or unset PREFECT_API_URL"
-        note("prefect server", "problem", f"{url}: {error}", advice)
+        note("prefect server", "problem", f"{masked(url)}: {type(error).__name__}", advice)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edco_core.config import DEFAULT_STORE_URL, Config
-from edco_core.errors import LeaseLostError, StopRequested
+from edco_core.errors import InputError, LeaseLostError, StopRequested
 from flows.display import INTERVAL_COLUMNS, print_table, say
 from flows.prepare import check_ledger, check_new_folder, check_run_id, complete, load_inputs
 from flows.server import prefect_api
@@ -46,8 +46,8 @@ def start_run(config: Config, store_url: str, run_id: str | None) -> str:
 
         prepared = complete(inputs)
         host = ModelHost(prepared.config.model, seed=prepared.config.run.seed)
-        host.load_base()  # the last thing that can be wrong, so before there is a run
-        return open_run.create(open_ledger(store_url, on_wait=say), prepared, run_id, host)
+        host.load_base()
+        return open_run.create(lambda: _own_ledger(store_url), prepared, run_id, host)
 
     _carry_out(create, store_url)
     return run_id
@@ -64,9 +64,14 @@ def resume_run(prefix: str, store_url: str) -> None:
     def reopen() -> OpenRun:
         from flows import open_run
 
-        return open_run.reopen(open_ledger(store_url, on_wait=say), run_id)
+        return open_run.reopen(_own_ledger(store_url), run_id)
 
     _carry_out(reopen, store_url)
+
+
+def _own_ledger(store_url: str) -> Ledger:
+    """The ledger as a run uses it: it would rather wait for a long query than fail."""
+    return open_ledger(store_url, busy_timeout_s=24 * 3600, on_wait=say)
 
 
 def _carry_out(own: Callable[[], OpenRun], store_url: str) -> None:
@@ -76,9 +81,11 @@ def _carry_out(own: Callable[[], OpenRun], store_url: str) -> None:
         server = stack.enter_context(prefect_api())
         run = own()
         with run.owned(), run.stopping_on_signals():
-            try:
-                from flows.finetune import finetune
+            from prefect.exceptions import TerminationSignal
 
+            from flows.finetune import finetune
+
+            try:
                 run.warm_up()
                 if server is not None:
                     stack.enter_context(server.ready())
@@ -89,8 +96,11 @@ def _carry_out(own: Callable[[], OpenRun], store_url: str) -> None:
                     f"{run.plan.total_steps} steps; ready after {time.perf_counter() - began:.1f} s"
                 )
                 finetune(run.run_id, run.plan.num_intervals)
-            except LeaseLostError:
-                raise
+            except TerminationSignal as error:  # it came while Prefect's own handler was in place
+                _say_how_to_go_on(run.run_id, error, store_url)
+                raise StopRequested("stopped by SIGTERM") from error
+            except (LeaseLostError, InputError):
+                raise  # resuming would change nothing
             except (Exception, KeyboardInterrupt) as error:
                 _say_how_to_go_on(run.run_id, error, store_url)
                 raise
@@ -98,7 +108,9 @@ def _carry_out(own: Callable[[], OpenRun], store_url: str) -> None:
 
 
 def _say_how_to_go_on(run_id: str, error: BaseException, store_url: str) -> None:
-    happened = "interrupted" if isinstance(error, StopRequested | KeyboardInterrupt) else "failed"
+    happened = "failed" if isinstance(error, Exception) else "interrupted"
+    if isinstance(error, StopRequested):
+        happened = "interrupted"
     say(f"run {run_id}: {happened}. To carry on: {command('resume', run_id, store_url)}")
 
 
@@ -119,7 +131,8 @@ def next_commands(ledger: Ledger, run_id: str, store_url: str) -> list[str]:
     commands = [command("difficult", run_id, store_url)]
     hardest = queries.difficult(ledger, run_id, limit=1)
     if hardest:
-        commands.append(command(f"why {run_id} {hardest[0]['sample_id']}", "", store_url))
+        sample_id = shlex.quote(hardest[0]["sample_id"])
+        commands.append(command(f"why {run_id} {sample_id}", "", store_url))
     sql = (
         "SELECT interval, category, avg(score) AS mean_entropy, count(*) AS n "
         "FROM curriculum JOIN samples USING (dataset_id, sample_id) "

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
+import shutil
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -18,15 +21,24 @@ import yaml
 from edco_core.checkpoints import write_atomically
 from edco_core.config import Config, parse_config
 from edco_core.curriculum import Strategy, build_strategy
-from edco_core.errors import ConfigError, DataError, EdcoError, LeaseLostError, StopRequested
+from edco_core.errors import (
+    ConfigError,
+    DataError,
+    EdcoError,
+    LeaseLostError,
+    ModelError,
+    StopRequested,
+)
 from edco_core.evaluation import Evaluator
-from edco_core.loading import ModelHost
+from edco_core.loading import ModelHost, base_fingerprint, pick_device
 from edco_core.records import Evaluation, Lease, Pool
 from edco_core.scoring import SCORERS, PrefixEntropyScorer
 from edco_core.training.sft import Plan, SftTrainer
 from flows.display import OnProgress, progress, say
 from flows.prepare import Prepared, load_pools, run_spec
 from storage import Ledger
+
+logger = logging.getLogger(__name__)
 
 LEASE_TTL_S = 60.0
 _RENEW_EVERY_S = LEASE_TTL_S / 4
@@ -96,8 +108,13 @@ class OpenRun:
         return self.config.evaluation.every if self.config.evaluation else 1
 
     def warm_up(self) -> None:
-        """Load the base model now, so that no stage pays for it."""
+        """Load the base model and the tokenised pool now, so that no stage pays for them."""
         self.host.load_base()
+        self.trainer.prepare()
+
+    def renew_lease(self) -> None:
+        """Make sure that the run is still ours; raises LeaseLostError."""
+        self.ledger.renew(self.lease, LEASE_TTL_S)
 
     def should_stop(self) -> bool:
         return self._stop_signal is not None or self._lease_error is not None
@@ -149,12 +166,12 @@ class OpenRun:
         def renew() -> None:
             while not done.wait(_RENEW_EVERY_S):
                 try:
-                    self.ledger.renew(self.lease, LEASE_TTL_S)
+                    self.renew_lease()
                 except LeaseLostError as error:
                     self._lease_error = error
                     return
-                except EdcoError:
-                    continue  # the ledger is busy or away for now: the lease outlives some tries
+                except Exception:  # the ledger is busy or away for now
+                    logger.warning("the lease could not be renewed; trying again", exc_info=True)
 
         thread = threading.Thread(target=renew, name="edco-lease", daemon=True)
         thread.start()
@@ -185,16 +202,33 @@ class OpenRun:
             del _open_runs[self.run_id]
 
 
-def create(ledger: Ledger, prepared: Prepared, run_id: str, host: ModelHost) -> OpenRun:
-    """Enter a new run into the ledger and own it; raises RunExistsError."""
-    spec = run_spec(prepared, run_id)
+def create(
+    open_ledger: Callable[[], Ledger], prepared: Prepared, run_id: str, host: ModelHost
+) -> OpenRun:
+    """Enter a new run into the ledger and own it; raises RunExistsError.
+
+    What can still be wrong with model, samples or training arguments is found out first, and
+    leaves nothing behind.
+    """
+    identity = {"base_model": base_fingerprint(host.settings), "device": host.device.type}
+    spec = run_spec(prepared, run_id, identity)
     run_dir = Path(spec.run_dir)
+    trainer = SftTrainer(
+        prepared.config.training, prepared.pool, host, prepared.plan,
+        run_id=run_id, run_dir=run_dir, seed=prepared.config.run.seed,
+    )  # fmt: skip
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(
             f"run.output_dir: '{run_dir}' cannot be made ({error.strerror}). Give another folder."
         ) from error
+    try:
+        trainer.prepare()
+    except BaseException:
+        shutil.rmtree(run_dir, ignore_errors=True)
+        raise
+    ledger = open_ledger()
     ledger.register_pool(prepared.pool)
     if prepared.eval_pool is not None:
         ledger.register_pool(prepared.eval_pool)
@@ -203,7 +237,7 @@ def create(ledger: Ledger, prepared: Prepared, run_id: str, host: ModelHost) -> 
     run = OpenRun(
         ledger, lease, prepared.config, prepared.plan, prepared.pool, prepared.eval_pool, run_dir
     )
-    run.host = host
+    run.host, run.trainer = host, trainer
     return run
 
 
@@ -217,7 +251,19 @@ def reopen(ledger: Ledger, run_id: str) -> OpenRun:
             f"{config.data.train}: the data is not what run {run_id} began with (fingerprint "
             f"{pool.fingerprint}, was {state.dataset_id}). Restore the file, or start another run."
         )
-    plan_fields = {k: v for k, v in state.plan.items() if k != "total_steps"}
+    if (eval_pool.fingerprint if eval_pool else None) != state.eval_dataset_id:
+        raise DataError(
+            f"{config.data.eval}: the evaluation data is not what run {run_id} began with. Restore "
+            "the file, or start another run."
+        )
+    if base_fingerprint(config.model) != state.plan["base_model"]:
+        raise ModelError(
+            f"{config.model.name_or_path}: the base model is not what run {run_id} began with. "
+            "Restore its files (of a hub id, the revision), or start another run."
+        )
+    if (device := pick_device().type) != state.plan["device"]:
+        say(f"began on {state.plan['device']}, goes on on {device}: the last bits will differ")
+    plan_fields = {field.name: state.plan[field.name] for field in dataclasses.fields(Plan)}
     lease = ledger.acquire(
         run_id, owner=this_process(), ttl_s=LEASE_TTL_S, steal_if=is_dead_on_this_machine
     )
@@ -229,10 +275,14 @@ def write_config(run_dir: Path, config: Config) -> None:
     write_atomically(run_dir / "config.yaml", text)
 
 
+_CLOCK_TOLERANCE_S = 300.0
+"""A process's start is computed from the wall clock, which may be set meanwhile."""
+
+
 def this_process() -> str:
     """Names this process among all machines, also after its number was given to another."""
     process = psutil.Process()
-    return f"host={socket.gethostname()} pid={process.pid} started={process.create_time():.2f}"
+    return f"host={socket.gethostname()} pid={process.pid} started={process.create_time():.0f}"
 
 
 def is_dead_on_this_machine(owner: str) -> bool:
@@ -242,9 +292,7 @@ def is_dead_on_this_machine(owner: str) -> bool:
         return False
     try:
         process = psutil.Process(int(fields["pid"]))
-        return (
-            f"{process.create_time():.2f}" != fields.get("started")
-            or process.status() == psutil.STATUS_ZOMBIE
-        )
+        apart_s = abs(process.create_time() - float(fields.get("started", "0")))
+        return apart_s > _CLOCK_TOLERANCE_S or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True

@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import platform
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,8 +118,8 @@ def load_pools(config: Config) -> tuple[Pool, Pool | None]:
     return pool, eval_pool
 
 
-def run_spec(prepared: Prepared, run_id: str) -> RunSpec:
-    """The record of a run that is about to start."""
+def run_spec(prepared: Prepared, run_id: str, identity: Mapping[str, str]) -> RunSpec:
+    """The record of a run that is about to start; ``identity`` is what a resume must find again."""
     config = prepared.config
     return RunSpec(
         run_id=run_id,
@@ -137,7 +138,7 @@ def run_spec(prepared: Prepared, run_id: str) -> RunSpec:
         top_n=prepared.plan.samples_per_interval,
         run_dir=str(Path(config.run.output_dir) / run_id),
         config=config.for_ledger(),
-        plan=asdict(prepared.plan) | {"total_steps": prepared.plan.total_steps},
+        plan=asdict(prepared.plan) | {"total_steps": prepared.plan.total_steps, **identity},
         versions=package_versions(),
     )
 

@@ -130,6 +130,9 @@ def explain(row: dict[str, Any]) -> str:
     if rule is None:
         return "scored; no curriculum has been selected yet"
     rank = f"rank {row['rank']} of {row['n_scored']}"
+    if rule.get("rule") not in ("edco", "random"):  # a strategy that explains nothing more
+        where = f"in, at position {row['position']}" if row["selected"] else "out"
+        return f"{where}: {row['reason'] or 'not selected'} ({rank}, cutoff {row['cutoff']})"
     if row["selected"]:
         place = f"in, at position {row['position']}"
         if rule["rule"] == "random":
@@ -179,7 +182,7 @@ def run_query(
         if not separator or not name.isidentifier():
             raise InputError(f"-p {param}: expected name=value, for :name in the SQL.")
         given[name] = _typed(value)
-    if output == "table" and limit is None:
+    if output == "table" and limit is None and sys.stdout.isatty():
         limit = _TERMINAL_ROWS + 1
         names, rows = ledger.query(sql, given, limit=limit, timeout_s=timeout_s)
         _as_table(names, rows[:_TERMINAL_ROWS])
@@ -187,6 +190,9 @@ def run_query(
             print(f"first {_TERMINAL_ROWS} rows; --limit 0 shows all", file=sys.stderr)
         return
     names, rows = ledger.query(sql, given, limit=limit or None, timeout_s=timeout_s)
+    if output in ("json", "parquet") and len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InputError(f"two columns are named {twice}: only one would be kept. Rename with AS.")
     writers[output](names, rows)
 
 

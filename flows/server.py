@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from edco_core.errors import EdcoError
+from storage import masked
 
 QUIET = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -122,8 +123,9 @@ def _check_answers(url: str) -> None:
         httpx.get(f"{url}/health", timeout=10).raise_for_status()
     except httpx.HTTPError as error:
         raise EdcoError(
-            f"the configured Prefect server {url} does not answer ({error}). Start it with "
-            "'prefect server start', or unset PREFECT_API_URL to run with a local one."
+            f"the configured Prefect server {masked(url)} does not answer "
+            f"({type(error).__name__}). Start it with 'prefect server start', or "
+            "unset PREFECT_API_URL to run with a local one."
         ) from error
 
 

@@ -8,9 +8,16 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from edco_core.checkpoints import mark_complete, verify, weights_sha256, write_final_model
+from edco_core.checkpoints import (
+    drop_optimizer_state,
+    mark_complete,
+    verify,
+    weights_sha256,
+    write_final_model,
+)
 from edco_core.curriculum import derive_generator
 from edco_core.errors import LedgerError
 from edco_core.records import BASELINE_INTERVAL, Checkpoint, Evaluation
@@ -79,18 +86,21 @@ def train_interval(run: OpenRun, interval: int) -> None:
     run.check_stop()
     run.ledger.set_current(run.lease, interval, "training")
     order = run.ledger.selection(run.run_id, interval).ordinals
+    start = _checkpoint(run, interval)
     # The plain bar: the trainer stops by itself, after a save.
     with progress(_label(run, interval, "training")) as on_progress:
         outcome = run.trainer.train_interval(
             interval,
             order,
-            _checkpoint(run, interval),
+            start,
+            confirm_ownership=run.renew_lease,
             should_stop=run.should_stop,
             on_progress=on_progress,
         )
     run.host.load_weights(outcome.checkpoint)
     evaluation = run.evaluate(interval)
     run.ledger.finish_training(run.lease, interval, outcome, evaluation)
+    drop_optimizer_state(Path(start.path))  # several times the model's size, interval by interval
     say(_interval_line(queries.intervals(run.ledger, run.run_id)[interval]))
 
 

@@ -21,7 +21,7 @@ def masked(url: str) -> str:
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):  # a port that is no number is a ValueError
-        hidden = re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url)
+        hidden = re.sub(r"^((?:[^:/@]*://)?[^:/@]*):.*@", r"\1:***@", url)
         return re.sub(rf"({'|'.join(_SECRET_KEYS)})=[^&]*", r"\1=***", hidden)
     query = {k: "***" if k in _SECRET_KEYS else v for k, v in parsed.query.items()}
     return parsed.set(query=query).render_as_string(hide_password=True).replace("%2A%2A%2A", "***")

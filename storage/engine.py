@@ -216,6 +216,8 @@ class Database:
         alarm = None
         try:
             if self.on_duckdb:
+                # A read-only connection still may COPY … TO a file, the ledger's own among them.
+                driver.execute("SET enable_external_access = false")
                 if timeout_s is not None:
                     alarm = threading.Timer(timeout_s, driver.interrupt)
                     alarm.daemon = True

@@ -209,6 +209,7 @@ class Runs(LedgerPart):
             status=row.status,
             run_dir=row.run_dir,
             dataset_id=row.dataset_id,
+            eval_dataset_id=row.eval_dataset_id,
             config=json.loads(row.config),
             plan=json.loads(row.plan),
             created_at=created_at,

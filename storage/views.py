@@ -104,7 +104,8 @@ LEFT JOIN checkpoints c ON c.run_key = s.run_key AND c.interval = s.scored_at_in
 # times_selected and streak count up to and including this interval.
 _CURRICULUM = """
 SELECT
-    r.run_id, d.dataset_id, x.interval, p.sample_id, x.position, x.rank, x.score, x.probability, f.reason,
+    r.run_id, d.dataset_id, x.interval, p.sample_id, x.position, x.rank, x.score, x.probability,
+    f.reason,
     CASE x.change WHEN 0 THEN 'first_time' WHEN 1 THEN 'returned' ELSE 'stayed' END AS change,
     x.times_selected, x.streak
 FROM runs r
@@ -129,8 +130,8 @@ WHERE i.n_selected IS NOT NULL
 # Grouping by run_id itself lets both databases apply a filter on it before they aggregate.
 _PERSISTENT_SAMPLES = """
 SELECT
-    a.run_id, d.dataset_id, p.sample_id, a.times_selected, a.longest_streak, a.first_interval, a.last_interval,
-    a.score_first, l.score AS score_last, a.score_mean
+    a.run_id, d.dataset_id, p.sample_id, a.times_selected, a.longest_streak,
+    a.first_interval, a.last_interval, a.score_first, l.score AS score_last, a.score_mean
 FROM (
     SELECT
         r.run_id, r.run_key, r.dataset_key, x.ordinal,

@@ -184,6 +184,25 @@ def test_registries_and_configuration_know_the_same_names() -> None:
     assert scorers == literal_types(ScoringSection)
 
 
+def test_every_training_argument_the_loop_overrides_is_refused_from_users() -> None:
+    """Else it would be ignored without a word.  What stands behind ``**settings.args`` wins."""
+    from edco_core.config import LOOP_OWNED_ARGS
+
+    source = ast.parse((ROOT / "edco_core/training/sft.py").read_text(encoding="utf-8"))
+    (build_args,) = [
+        node
+        for node in source.body
+        if isinstance(node, ast.FunctionDef) and node.name == "build_args"
+    ]
+    (values,) = [
+        node for node in ast.walk(build_args) if isinstance(node, ast.Dict) and None in node.keys
+    ]
+    behind = values.keys[values.keys.index(None) + 1 :]
+    overridden = {key.value for key in behind if isinstance(key, ast.Constant)}
+    assert "output_dir" in overridden
+    assert overridden - set(LOOP_OWNED_ARGS) == set()
+
+
 def test_every_metric_of_the_configuration_exists() -> None:
     from edco_core.config import EvaluationSection
     from edco_core.evaluation import METRICS, NEEDED_FIELDS

@@ -6,24 +6,22 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from conftest import log_rows, write_jsonl
 from datasets import load_from_disk
+from test_training_sft import SAMPLES, Loop
 
-from edco_core.checkpoints import weights_sha256
 from edco_core.config import DataSection, LoraSection, ModelSection, SftSection
 from edco_core.data import load_pool
 from edco_core.errors import DataError
-from edco_core.loading import ModelHost, load_tokenizer
+from edco_core.loading import load_tokenizer
 from edco_core.prompts import (
     check_chat_template,
     prompt_token_ids,
     quick_answer_template,
     reference_texts,
 )
-from edco_core.records import Checkpoint, Pool
-from edco_core.training.sft import SftTrainer, make_plan
+from edco_core.records import Pool
 
 CHAT_TEMPLATE = (
     "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<eos>\n{% endfor %}"
@@ -153,34 +151,18 @@ def test_scoring_asks_exactly_what_training_conditions_on(
     rows = CHAT if kind == "conversations" else [*PLAIN, *log_rows(20, seed=5)]
     model = tiny_model if kind == "plain" else chat_model
     pool = pool_of(rows, tmp_path)
-    host = ModelHost(ModelSection(name_or_path=str(model), peft=LoraSection(r=1)), seed=0)
-    host.load_base()
-    settings = SftSection(args={"per_device_train_batch_size": 1})
-    trainer = SftTrainer(
-        settings,
-        pool,
-        host,
-        make_plan(settings, num_intervals=1, samples_per_interval=1),
-        run_id="r",
-        run_dir=tmp_path / "run",
-        seed=0,
-    )
-    start = host.save_start(tmp_path / "start")
-    trainer.train_interval(
-        0,
-        # One step is enough: the whole pool is tokenised for it.
-        np.arange(1),
-        Checkpoint(0, 0, str(start), weights_sha256(start)),
-        should_stop=lambda: False,
-        on_progress=lambda done, total: None,
-    )
+    settings = SftSection(args={"per_device_train_batch_size": SAMPLES})
+    loop = Loop(model, pool, tmp_path / "run", settings, LoraSection(r=1))
+    loop.train(0, loop.start())  # one step: the whole pool is tokenised for it
+    tokenizer = loop.host.tokenizer
+
     trained = load_from_disk(str(tmp_path / "run" / "tokenized"))
     completions = []
-    for prompt, row in zip(prompt_token_ids(pool, host.tokenizer), trained, strict=True):
+    for prompt, row in zip(prompt_token_ids(pool, tokenizer), trained, strict=True):
         assert row["input_ids"][: len(prompt)] == prompt
         assert set(row["labels"][: len(prompt)]) == {-100}
         assert row["labels"][len(prompt) :] == row["input_ids"][len(prompt) :]
-        completions.append(host.tokenizer.decode(row["input_ids"][len(prompt) :]))
+        completions.append(tokenizer.decode(row["input_ids"][len(prompt) :]))
     expected = [text.strip() for text in reference_texts(pool)]
     assert [text.removesuffix("\n").removesuffix("<eos>").strip() for text in completions] == (
         expected

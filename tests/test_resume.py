@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from command_line import Edco
 
 KILLED = ("-P", str(Path(__file__).with_name("killed.py")))  # -P: tests/storage is not storage
@@ -113,8 +114,6 @@ def test_a_second_process_on_a_live_run_is_refused_with_who_holds_it(
 def test_data_that_changed_since_the_run_began_is_refused(
     finished: Edco, new_edco: Callable[[], Edco], tiny_config: dict[str, Any]
 ) -> None:
-    import yaml
-
     edco = new_edco()
     pool = edco.folder / "pool.jsonl"
     shutil.copy(tiny_config["data"]["train"], pool)
@@ -123,3 +122,17 @@ def test_data_that_changed_since_the_run_began_is_refused(
     edco("selection", "1", "run", "edco.yaml", "--run-id", "r", program=KILLED, expect=-9)
     pool.write_text("".join(pool.read_text().splitlines(keepends=True)[:-1]))
     assert "the data is not what run r began with" in edco("resume", "r", expect=2).stderr
+
+
+@pytest.mark.slow
+def test_a_base_model_that_changed_since_the_run_began_is_refused(
+    new_edco: Callable[[], Edco], tiny_config: dict[str, Any]
+) -> None:
+    edco = new_edco()
+    shutil.copytree(tiny_config["model"]["name_or_path"], edco.folder / "model")
+    config = {**tiny_config, "model": {**tiny_config["model"], "name_or_path": "model"}}
+    (edco.folder / "edco.yaml").write_text(yaml.safe_dump(config))
+    edco("checkpoint", "1", "run", "edco.yaml", "--run-id", "r", program=KILLED, expect=-9)
+    weights = edco.folder / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    assert "the base model is not what run r began with" in edco("resume", "r", expect=2).stderr

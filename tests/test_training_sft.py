@@ -68,7 +68,12 @@ class Loop:
     ) -> TrainingOutcome:
         order = np.random.default_rng(interval).permutation(len(self.pool))[:SAMPLES]
         return self.trainer.train_interval(
-            interval, order, start, should_stop=should_stop, on_progress=lambda done, total: None
+            interval,
+            order,
+            start,
+            confirm_ownership=lambda: None,
+            should_stop=should_stop,
+            on_progress=lambda done, total: None,
         )
 
     def run(self) -> list[TrainingOutcome]:
@@ -95,7 +100,11 @@ def stop_after(num_steps: int) -> Callable[[], bool]:
     return lambda: next(calls) >= num_steps
 
 
-@pytest.mark.parametrize("settings", [{}, {"restart_optimizer": True}, {"peft": False}])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"restart_optimizer": True}, {"peft": False}, {"args": {**ARGS, "bf16": True}}],
+    ids=["lora", "restart", "full", "autocast"],
+)
 def test_a_run_stopped_anywhere_and_continued_in_a_new_process_state_is_identical(
     new_loop: Callable[..., Loop], settings: dict[str, Any]
 ) -> None:

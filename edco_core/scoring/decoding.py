@@ -74,7 +74,7 @@ def decode_greedily(
         if num_alive == 0 or generated + 1 == max_new_tokens:
             break
         position_ids_BT = position_ids_BT[:, -1:] + 1
-        if num_alive <= len(rows) // 2:
+        if num_alive <= len(rows) // 2 and _can_shrink(cache):
             keep = alive_B.nonzero().flatten()
             cache.batch_select_indices(keep)
             rows, next_B, mask_BT, position_ids_BT, alive_B = (
@@ -83,6 +83,11 @@ def decode_greedily(
         input_ids_BT = next_B[:, None]
         mask_BT = torch.cat([mask_BT, mask_BT.new_ones(len(rows), 1)], dim=1)
     return _by_prompt(tokens, len(prompts), with_entropies)
+
+
+def _can_shrink(cache: DynamicCache) -> bool:
+    """Layers with a recurrent state cannot drop rows; their batches go on whole."""
+    return all(hasattr(layer, "batch_select_indices") for layer in cache.layers)
 
 
 def _by_prompt(

@@ -21,13 +21,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow.compute as pc
 import torch
 from datasets import Dataset, load_from_disk
 from transformers import TrainerCallback
 from transformers.trainer_callback import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
-from edco_core.checkpoints import latest_complete, mark_complete, read_facts, remove_others
+from edco_core.checkpoints import (
+    latest_complete,
+    mark_complete,
+    read_facts,
+    remove_others,
+    weights_sha256,
+)
 from edco_core.config import SftSection, nearest
 from edco_core.errors import ConfigError, DataError, StopRequested, TrainingError
 from edco_core.prompts import training_rows
@@ -138,20 +145,24 @@ class SftTrainer:
         order: Ints,
         start: Checkpoint,
         *,
+        confirm_ownership: Callable[[], None],
         should_stop: Callable[[], bool],
         on_progress: Callable[[int, int], None],
     ) -> TrainingOutcome:
         """Train on one curriculum and return what happened, step by step.
 
         ``order`` (N,) holds the ordinals in training order; further epochs repeat it, and a last
-        step that is not full is filled from its beginning.  Raises StopRequested after a save when
-        ``should_stop`` says so, and TrainingError for a loss that is not finite.
+        step that is not full is filled from its beginning.  ``confirm_ownership`` raises when the
+        run is another process's by now; it is asked before a file is touched.  Raises
+        StopRequested after a save when ``should_stop`` says so, and TrainingError for a loss that
+        is not finite.
         """
         began = time.perf_counter()
         plan, restart = self._plan, self._settings.restart_optimizer
         first_step = interval * plan.steps_per_interval
         rows = np.resize(order, plan.steps_per_interval * plan.slots_per_step)
         folder = self._run_dir / "checkpoints" / f"interval-{interval:03d}"
+        confirm_ownership()
         resume_from = self._resume_point(folder, start, first_step)
 
         # With a fresh optimizer per interval the trainer counts steps from 0 in each of them.
@@ -162,16 +173,20 @@ class SftTrainer:
             self._settings,
             output_dir=str(folder),
             max_steps=plan.steps_per_interval if restart else plan.total_steps,
-            seed=self._seed + (interval if restart else 0),
+            seed=self._seed if not restart else _derive_seed(self._seed, interval),
         )
+        # Tokenised already: TRL would go through the whole growing list again at each interval.
+        args.dataset_kwargs = {**(args.dataset_kwargs or {}), "skip_prepare_dataset": True}
+        self.prepare()
         self._host.load_weights(start)
-        self._tokenize(args)
         start_facts = read_facts(Path(start.path))
-        tokens_before = start_facts.num_tokens if start_facts else 0
+        is_ours = start_facts is not None and start_facts.run_id == self._run_id
+        tokens_before = start_facts.num_tokens if start_facts and is_ours else 0
         step_tokens = self._tokens_per_step(rows)
         tokens_after = tokens_before + np.cumsum(step_tokens)
 
         def complete(checkpoint: Path, step: int) -> None:
+            confirm_ownership()
             mark_complete(
                 checkpoint,
                 run_id=self._run_id,
@@ -225,7 +240,8 @@ class SftTrainer:
     def _resume_point(self, folder: Path, start: Checkpoint, first_step: int) -> Path | None:
         """The last saved step: inside this interval, else the end of the previous one."""
         found = latest_complete(folder)
-        if found is not None:
+        # Hashed again: after a power loss a file may be shorter than its marker believes.
+        if found is not None and weights_sha256(found[0]) == found[1].weights_sha256:
             remove_others(folder, keep=found[0])
             return found[0]
         shutil.rmtree(folder, ignore_errors=True)  # remains of a save that was killed
@@ -233,31 +249,51 @@ class SftTrainer:
             return None
         return Path(start.path)
 
-    def _tokenize(self, args: SFTConfig) -> None:
-        """The whole pool as TRL tokenises it, made once per run and memory-mapped from then on."""
+    def prepare(self) -> None:
+        """Tokenise the whole pool as TRL does, once per run, and try the training arguments.
+
+        Called before a run exists, so that nothing TRL refuses is found out after the first
+        scoring.  Raises ConfigError for arguments and DataError for samples.
+        """
         if self._tokenized is not None:
             return
         folder = self._run_dir / "tokenized"
         if not folder.exists():
-            raw = Dataset.from_dict(
-                {
-                    **training_rows(self._pool, self._host.tokenizer),
-                    "ordinal": range(len(self._pool)),
-                }
-            )
-            with self._host.lent_for_training() as model:
-                # Only for the tokenised data set it makes: exactly what TRL would train on.
-                prepared = SFTTrainer(
-                    model=model, args=args, train_dataset=raw, processing_class=self._host.tokenizer
-                ).train_dataset
-            self._refuse_dropped(prepared["ordinal"], args)
-            temporary = folder.with_name(".tokenized.tmp")
-            shutil.rmtree(temporary, ignore_errors=True)
-            prepared.select_columns(["input_ids", "labels"]).save_to_disk(str(temporary))
-            temporary.replace(folder)
+            self._tokenize(folder)
         self._tokenized = load_from_disk(str(folder))
-        lengths = [len(ids) for batch in self._tokenized.iter(1000) for ids in batch["input_ids"]]
-        self._num_tokens = np.array(lengths, dtype=np.int64)
+        lengths = pc.list_value_length(self._tokenized.data.column("input_ids"))
+        self._num_tokens = lengths.to_numpy().astype(np.int64)
+
+    def _tokenize(self, folder: Path) -> None:
+        args = build_args(
+            self._settings,
+            output_dir=str(self._run_dir / "checkpoints"),
+            max_steps=self._plan.total_steps,
+            seed=self._seed,
+        )
+        raw = Dataset.from_dict(
+            {
+                **training_rows(self._pool, self._host.tokenizer),
+                "ordinal": range(len(self._pool)),
+            }
+        )
+        self._host.load_base()
+        with self._host.lent_for_training() as model:
+            try:
+                # Only for the tokenised data set it makes: exactly what TRL would train on.
+                trainer = SFTTrainer(
+                    model=model, args=args, train_dataset=raw, processing_class=self._host.tokenizer
+                )
+                trainer.create_optimizer_and_scheduler(num_training_steps=args.max_steps)
+            except (TypeError, ValueError, ImportError, RuntimeError) as error:
+                raise ConfigError(f"training.args: {error}") from error
+            prepared = trainer.train_dataset
+            del trainer
+        self._refuse_dropped(prepared["ordinal"], args)
+        temporary = folder.with_name(".tokenized.tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        prepared.select_columns(["input_ids", "labels"]).save_to_disk(str(temporary))
+        temporary.replace(folder)
 
     def _refuse_dropped(self, kept: list[int], args: SFTConfig) -> None:
         dropped = sorted(set(range(len(self._pool))) - set(kept))
@@ -295,6 +331,10 @@ class _Watch(TrainerCallback):  # type: ignore[misc]
         self.stopped = False
         self.last_step = first + offset
 
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        # Each save writes the whole log again; earlier intervals' steps are in the ledger.
+        state.log_history = [e for e in state.log_history if e["step"] > self._first]
+
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
         self.last_step = state.global_step + self._offset
         self._on_progress(state.global_step - self._first, self._end - self._first)
@@ -316,6 +356,11 @@ class _Watch(TrainerCallback):  # type: ignore[misc]
         saved = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         self._complete(saved, state.global_step + self._offset)
         remove_others(saved.parent, keep=saved)
+
+
+def _derive_seed(seed: int, interval: int) -> int:
+    """Another seed for each interval, unlike those of the runs next to this one."""
+    return int(np.random.SeedSequence([seed, interval]).generate_state(1)[0])
 
 
 def _read_history(checkpoint: Path) -> list[dict[str, Any]]:

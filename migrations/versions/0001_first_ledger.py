@@ -13,7 +13,7 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
-views_sha256 = "51836daa377865addaaa49b89e866d22360bc664a89f7604ec8a30a2db955374"
+views_sha256 = "c0e546426cc5d0b12e24d118e8a4d97ec2e9069cbb8d7b13bb7088578bd11f8e"
 """The views this revision was released with: whoever changes a view adds a revision."""
 
 # {text} is text that sorts by code point on either database; {by_run} partitions on Postgres.
