@@ -145,6 +145,8 @@ def next_commands(ledger: Ledger, run_id: str, store_url: str) -> list[str]:
 def command(verb: str, argument: str, store_url: str) -> str:
     """An ``edco`` command line for this ledger, with passwords masked."""
     program = "edco" if shutil.which("edco") else _relative(Path(sys.argv[0]))
+    if program.endswith(".py"):
+        program = f"{shlex.quote(sys.executable)} -m flows.cli"
     words = [program, verb, *([argument] if argument else [])]
     if store_url != _default_store_url():
         words += ["--store", shlex.quote(masked(store_url))]

@@ -181,7 +181,7 @@ def run_query(
         name, separator, value = param.partition("=")
         if not separator or not name.isidentifier():
             raise InputError(f"-p {param}: expected name=value, for :name in the SQL.")
-        given[name] = _typed(value)
+        given[name] = value  # text: the database knows what it is compared with
     if output == "table" and limit is None and sys.stdout.isatty():
         limit = _TERMINAL_ROWS + 1
         names, rows = ledger.query(sql, given, limit=limit, timeout_s=timeout_s)
@@ -194,15 +194,6 @@ def run_query(
         twice = next(name for name in names if names.count(name) > 1)
         raise InputError(f"two columns are named {twice}: only one would be kept. Rename with AS.")
     writers[output](names, rows)
-
-
-def _typed(value: str) -> int | float | str:
-    for convert in (int, float):
-        try:
-            return convert(value)
-        except ValueError:
-            continue
-    return value
 
 
 def _as_table(names: list[str], rows: list[tuple[Any, ...]]) -> None:

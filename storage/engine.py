@@ -29,13 +29,14 @@ from sqlalchemy import (
     Integer,
     SmallInteger,
     Table,
+    bindparam,
     create_engine,
     event,
     text,
 )
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
-from sqlalchemy.types import BigInteger, Boolean, DateTime, Double, Text, TypeEngine
+from sqlalchemy.types import BigInteger, Boolean, DateTime, Double, NullType, Text, TypeEngine
 
 from edco_core.errors import InputError, LedgerBusyError, LedgerError
 from storage.address import masked, parse_url, secrets
@@ -210,7 +211,9 @@ class Database:
         Raises InputError for what the database refuses, LedgerError after ``timeout_s`` seconds.
         """
         driver = self._driver(connection)
-        compiled = text(sql).bindparams(**params).compile(dialect=connection.dialect)
+        # Without a type of its own a text becomes what it is compared with, on both databases.
+        untyped = [bindparam(name, value, type_=NullType()) for name, value in params.items()]
+        compiled = text(sql).bindparams(*untyped).compile(dialect=connection.dialect)
         bound = compiled.construct_params()
         given: Any = [bound[n] for n in compiled.positiontup or ()] if self.on_duckdb else bound
         alarm = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from statistics import mean
 from typing import Any
 
@@ -390,3 +391,19 @@ def test_a_query_stops_at_its_time_limit(told: Ledger) -> None:
     with pytest.raises(LedgerError, match=r"longer than 0\.2 s"):
         told.query(slow, timeout_s=0.2)
     assert told.query("SELECT 1", timeout_s=5)[1] == [(1,)]
+
+
+def test_a_parameter_given_as_text_is_compared_as_what_it_is_compared_with(told: Ledger) -> None:
+    # An id of digits only is text, an interval is a number: the command line cannot know.
+    asked = "SELECT count(*) FROM sample_history WHERE interval = :k AND sample_id <> :digits"
+    assert told.query(asked, {"k": "1", "digits": "7"})[1] == [(2 * SIZE,)]
+    assert told.query("SELECT 1 AS one WHERE 1 <= :limit", {"limit": "5"})[1] == [(1,)]
+
+
+def test_a_query_reaches_nothing_but_the_ledger(told: Ledger, tmp_path: Path) -> None:
+    target = tmp_path / "copied.csv"
+    with pytest.raises(InputError):
+        told.query(f"COPY (SELECT 1 AS a) TO '{target}'")
+    assert not target.exists()
+    with pytest.raises(InputError):
+        told.query(f"SELECT * FROM read_csv('{__file__}')")
