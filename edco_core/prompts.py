@@ -10,16 +10,22 @@ import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from jinja2 import TemplateError
 
 from edco_core.errors import DataError
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from transformers import PreTrainedTokenizerBase
 
     from edco_core.records import Pool
 
+    TokenIds = NDArray[np.int32]
+
 Message = dict[str, str]
+_CHUNK = 10_000
+"""Prompts tokenised at a time."""
 
 QUICK_ANSWER_TEMPLATES = {
     "en": (
@@ -77,18 +83,28 @@ def training_rows(pool: Pool, tokenizer: PreTrainedTokenizerBase) -> dict[str, l
 
 def prompt_token_ids(
     pool: Pool, tokenizer: PreTrainedTokenizerBase, *, template: str | None = None
-) -> list[list[int]]:
+) -> list[TokenIds]:
     """Token ids of every prompt, ready to be continued by the model, in ordinal order.
 
-    ``template`` holds ``{prompt}``; in a conversation it wraps the last user turn.
+    ``template`` holds ``{prompt}``; in a conversation it wraps the last user turn.  Each has shape
+    (T,): arrays, since a pool's prompts as Python integers would take ten times the memory.
     """
-    prompts = pool.table.column("prompt").to_pylist()
-    if not prompts:
-        return []
+    ids: list[TokenIds] = []
+    for batch in pool.table.select(["prompt"]).to_batches(max_chunksize=_CHUNK):
+        prompts = batch.column("prompt").to_pylist()
+        if prompts:
+            rendered = _tokenize_prompts(prompts, pool, tokenizer, template)
+            ids += [np.array(each, dtype=np.int32) for each in rendered]
+    return ids
+
+
+def _tokenize_prompts(
+    prompts: list[str], pool: Pool, tokenizer: PreTrainedTokenizerBase, template: str | None
+) -> list[list[int]]:
     if not tokenizer.chat_template:
         if template is not None:
             prompts = [template.replace("{prompt}", prompt) for prompt in prompts]
-        return [list(ids) for ids in tokenizer(prompts)["input_ids"]]
+        return list(tokenizer(prompts)["input_ids"])
     conversations = [
         _wrap_last_user_turn(
             json.loads(prompt) if pool.conversational else [_user(prompt)], template
@@ -104,7 +120,7 @@ def prompt_token_ids(
             f"{pool.source}: the model's chat template refuses a conversation ({error}). Change "
             "the turns of the data, or use another model."
         ) from error
-    return [list(ids) for ids in rendered["input_ids"]]
+    return list(rendered["input_ids"])
 
 
 def reference_texts(pool: Pool) -> list[str]:

@@ -159,7 +159,7 @@ def test_scoring_asks_exactly_what_training_conditions_on(
     trained = load_from_disk(str(tmp_path / "run" / "tokenized"))
     completions = []
     for prompt, row in zip(prompt_token_ids(pool, tokenizer), trained, strict=True):
-        assert row["input_ids"][: len(prompt)] == prompt
+        assert row["input_ids"][: len(prompt)] == prompt.tolist()
         assert set(row["labels"][: len(prompt)]) == {-100}
         assert row["labels"][len(prompt) :] == row["input_ids"][len(prompt) :]
         completions.append(tokenizer.decode(row["input_ids"][len(prompt) :]))

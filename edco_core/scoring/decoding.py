@@ -15,6 +15,8 @@ from transformers import DynamicCache
 from edco_core.scoring.token_entropy import entropy_from_logits
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from transformers import PreTrainedModel
 
 
@@ -30,7 +32,7 @@ class Decoded:
 @torch.no_grad()
 def decode_greedily(
     model: PreTrainedModel,
-    prompts: Sequence[Sequence[int]],
+    prompts: Sequence[Sequence[int] | NDArray[np.int32]],
     *,
     max_new_tokens: int,
     pad_token_id: int,
@@ -47,7 +49,7 @@ def decode_greedily(
     input_ids_BT = torch.full((len(prompts), width), pad_token_id, dtype=torch.long)
     mask_BT = torch.zeros((len(prompts), width), dtype=torch.long)
     for row, prompt in enumerate(prompts):  # padded on the left, so that all end at one position
-        input_ids_BT[row, width - len(prompt) :] = torch.tensor(prompt, dtype=torch.long)
+        input_ids_BT[row, width - len(prompt) :] = torch.as_tensor(prompt, dtype=torch.long)
         mask_BT[row, width - len(prompt) :] = 1
     input_ids_BT, mask_BT = input_ids_BT.to(device), mask_BT.to(device)
     position_ids_BT = (mask_BT.cumsum(dim=1) - 1).clamp(min=0)
