@@ -138,6 +138,16 @@ def test_probabilities_are_the_frequencies_of_many_draws() -> None:
     assert told.sum() == pytest.approx(num, rel=1e-6)
 
 
+@pytest.mark.parametrize("order", ["shuffled", "descending"])
+def test_each_sample_has_the_probability_of_its_own_score(order: str) -> None:
+    selection = edco(order=order)
+    assert selection.probabilities is not None
+    told = inclusion_probability(selection.scores, selection.facts)
+    assert selection.probabilities.tolist() == told.tolist()
+    by_rank = selection.probabilities[np.argsort(selection.ranks)]
+    assert by_rank.tolist() == sorted(by_rank, reverse=True)
+
+
 def test_a_whole_pool_is_drawn_with_certainty() -> None:
     selection = build_strategy(EdcoSection()).select(some_scores(), 200, generator())
     assert selection.probabilities is not None

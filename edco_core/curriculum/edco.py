@@ -38,7 +38,6 @@ class EdcoStrategy(Strategy[EdcoSection]):
             "pool_size": len(scores),
             "num_skipped": num_skipped,
         }
-        probabilities: Floats | None = None
         if settings.temperature == 0:
             reason = "top_n"
             chosen = by_score[num_skipped : num_skipped + num_samples]
@@ -50,7 +49,6 @@ class EdcoStrategy(Strategy[EdcoSection]):
             chosen = candidates[np.argsort(-keys, kind="stable")[:num_samples]]
             race_time = _race_time(logits, num_samples)
             facts |= {"mean": mean, "std": std, "race_time": race_time}
-            probabilities = inclusion_probability(scores[chosen], facts)
         if settings.order == "shuffled":
             chosen = rng.permutation(chosen)
         else:
@@ -59,7 +57,10 @@ class EdcoStrategy(Strategy[EdcoSection]):
             ordinals=chosen.astype(np.int64),
             scores=scores[chosen],
             ranks=ranks[chosen],
-            probabilities=probabilities,
+            # In the order of training, as everything here.
+            probabilities=inclusion_probability(scores[chosen], facts)
+            if reason == "tempered_draw"
+            else None,
             reason=reason,
             cutoff=float(scores[chosen].min()),
             facts=facts,
