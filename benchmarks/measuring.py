@@ -1,4 +1,4 @@
-"""Figures: what was measured, against which reference, in which aim, on what machine."""
+"""Figures: what was measured, against which reference, with which aim, on what machine."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def write_report(name: str, report: Report, *, quick: bool, load_before: float) 
 def machine() -> dict[str, Any]:
     """What the figures depend on and a name of the machine would not tell."""
     return {
-        "system": f"{platform.system()} {platform.release()}",
+        "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "cores": psutil.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),

@@ -28,11 +28,10 @@ from storage import queries
 
 def take_checkpoint(run: OpenRun, interval: int) -> None:
     """Fix the weights this interval scores with; the first interval makes and measures them."""
-    if run.ledger.stage_done(run.run_id, interval, "checkpoint"):
-        return
     run.check_stop()
     start = time.perf_counter()
-    run.ledger.set_current(run.lease, interval, "checkpoint")
+    if not run.ledger.begin_stage(run.lease, interval, "checkpoint"):
+        return
     if interval > 0:
         checkpoint = _checkpoint(run, interval)
         verify(checkpoint)
@@ -51,11 +50,10 @@ def take_checkpoint(run: OpenRun, interval: int) -> None:
 
 def score_pool(run: OpenRun, interval: int) -> None:
     """Score every sample that has no score at this interval yet."""
-    if run.ledger.stage_done(run.run_id, interval, "scoring"):
-        return
     run.check_stop()
     start = time.perf_counter()
-    run.ledger.set_current(run.lease, interval, "scoring")
+    if not run.ledger.begin_stage(run.lease, interval, "scoring"):
+        return
     run.host.load_weights(_checkpoint(run, interval))
     with run.progress(_label(run, interval, "scoring")) as on_progress:
         already_scored = run.ledger.scored_ordinals(run.run_id, interval)
@@ -66,11 +64,10 @@ def score_pool(run: OpenRun, interval: int) -> None:
 
 def select_curriculum(run: OpenRun, interval: int) -> None:
     """Turn the stored scores into the next curriculum."""
-    if run.ledger.stage_done(run.run_id, interval, "selection"):
-        return
     run.check_stop()
     start = time.perf_counter()
-    run.ledger.set_current(run.lease, interval, "selection")
+    if not run.ledger.begin_stage(run.lease, interval, "selection"):
+        return
     scores = run.ledger.scores(run.run_id, interval).scores
     generator, made_from = derive_generator(run.config.run.seed, interval, "selection")
     selection = run.strategy.select(scores, run.plan.samples_per_interval, generator)
@@ -81,10 +78,9 @@ def select_curriculum(run: OpenRun, interval: int) -> None:
 
 def train_interval(run: OpenRun, interval: int) -> None:
     """Train on the curriculum in its stored order, and evaluate what came of it."""
-    if run.ledger.stage_done(run.run_id, interval, "training"):
-        return
     run.check_stop()
-    run.ledger.set_current(run.lease, interval, "training")
+    if not run.ledger.begin_stage(run.lease, interval, "training"):
+        return
     order = run.ledger.selection(run.run_id, interval).ordinals
     start = _checkpoint(run, interval)
     # The plain bar: the trainer stops by itself, after a save.

@@ -158,16 +158,26 @@ class Runs(LedgerPart):
                 },
             )
 
-    def set_current(self, lease: Lease, interval: int, stage: Stage) -> None:
-        """Tell readers what the run is doing now."""
+    def begin_stage(self, lease: Lease, interval: int, stage: Stage) -> bool:
+        """Tell readers what the run is doing now; False, and nothing told, for a finished stage."""
         with self._fenced(lease) as connection:
+            known = {"key": lease.run_key, "interval": interval, "stage": stage}
+            if connection.execute(
+                text(
+                    "SELECT 1 FROM stages "
+                    "WHERE run_key = :key AND interval = :interval AND stage = :stage"
+                ),
+                known,
+            ).first():
+                return False
             connection.execute(
                 text(
                     "UPDATE runs SET current_interval = :interval, current_stage = :stage "
                     "WHERE run_key = :key"
                 ),
-                {"interval": interval, "stage": stage, "key": lease.run_key},
+                known,
             )
+        return True
 
     def find_run(self, prefix: str) -> str:
         """The run of that id, or the only one whose id begins so. Raises NotFoundError."""

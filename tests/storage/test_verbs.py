@@ -132,7 +132,7 @@ def test_a_dead_owners_lease_can_be_stolen_and_the_old_owner_writes_nothing(
     selection = make_selection(scores, curriculum(0, SIZE))
     for write in (
         lambda: ledger.renew(lease),
-        lambda: ledger.set_current(lease, 0, "scoring"),
+        lambda: ledger.begin_stage(lease, 0, "scoring"),
         lambda: ledger.add_scores(lease, 0, shard(scores)),
         lambda: ledger.finish_scoring(lease, 0, 1.0),
         lambda: ledger.finish_checkpoint(lease, make_checkpoint(0, 0), None, 1.0),
@@ -164,7 +164,7 @@ def test_a_write_renews_the_lease_so_that_a_long_one_does_not_lose_it(ledger: Le
     ledger.register_pool(POOL)
     lease = ledger.create_run(make_spec(), "pid=1", ttl_s=1.0)
     time.sleep(1.05)
-    ledger.set_current(lease, 0, "scoring")
+    ledger.begin_stage(lease, 0, "scoring")
     with pytest.raises(RunBusyError):
         ledger.acquire("demo-1", "pid=2")
 
@@ -172,7 +172,7 @@ def test_a_write_renews_the_lease_so_that_a_long_one_does_not_lose_it(ledger: Le
 def test_a_released_run_can_be_taken_by_anybody_and_its_old_lease_is_void(
     ledger: Ledger, lease: Lease
 ) -> None:
-    ledger.set_current(lease, 1, "training")
+    ledger.begin_stage(lease, 1, "training")
     assert queries.run(ledger, "demo-1")["current_stage"] == "training"
     assert queries.run(ledger, "demo-1")["alive"] is True
     ledger.release(lease, "interrupted", "stopped by SIGINT")
@@ -181,7 +181,7 @@ def test_a_released_run_can_be_taken_by_anybody_and_its_old_lease_is_void(
     assert state.finished_at is None
     assert queries.run(ledger, "demo-1")["alive"] is False
     with pytest.raises(LeaseLostError):
-        ledger.set_current(lease, 1, "training")
+        ledger.begin_stage(lease, 1, "training")
     again = ledger.acquire("demo-1", "pid=2")
     assert ledger.run_state("demo-1").status == "running"
     ledger.release(again, "finished")
@@ -476,3 +476,11 @@ def test_runs_do_not_see_each_others_rows(ledger: Ledger) -> None:
             assert ledger.scores(run_id, interval).scores.tolist() == expected.tolist()
             chosen = curriculum(interval, SIZE, run)
             assert ledger.selection(run_id, interval).ordinals.tolist() == chosen.tolist()
+
+
+def test_a_finished_stage_does_not_begin_again(ledger: Ledger, lease: Lease) -> None:
+    assert ledger.begin_stage(lease, 0, "checkpoint")
+    ledger.finish_checkpoint(lease, make_checkpoint(0, 0), None, seconds=1.0)
+    assert ledger.begin_stage(lease, 0, "scoring")
+    assert not ledger.begin_stage(lease, 0, "checkpoint")
+    assert queries.run(ledger, lease.run_id)["current_stage"] == "scoring"

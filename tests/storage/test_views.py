@@ -67,7 +67,7 @@ def told(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     do_run(ledger, "demo-2", K, run=1, experiment="abl", seed=8)
     lease = ledger.create_run(make_spec("demo-3"), "pid=3")
     do_interval(ledger, lease, 0, POOL, run=2)
-    ledger.set_current(lease, 1, "scoring")
+    ledger.begin_stage(lease, 1, "scoring")
     ledger.finish_checkpoint(lease, make_checkpoint(1, 4), None, 0.1)
     ledger.add_scores(lease, 1, shard(pool_scores(1, SIZE), 0, 9))
     return open_ledger(url, read_only=True)
