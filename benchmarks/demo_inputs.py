@@ -12,10 +12,10 @@ from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
+import flows.demo
 from edco_core.config import Config
 from edco_core.demo_data import write_demo_data
 from edco_core.demo_model import Recipe
-from flows.demo import run_demo
 
 CACHE = Path(tempfile.gettempdir()) / "edco-benchmarks"
 """Safe to delete at any time between benchmarks."""
@@ -24,20 +24,12 @@ QUICK_RECIPE = Recipe(hidden_size=64, num_layers=2, num_samples=500, num_steps=1
 
 
 def demo_config(*, quick: bool) -> Config:
-    """The configuration ``edco demo`` runs, its data and model made; ``quick`` makes small ones.
-
-    The demo itself makes it, up to the moment it would start its run: there is no second copy of
-    its settings here that could differ.
-    """
+    """The configuration ``edco demo`` runs, its data and model made; ``quick`` makes small ones."""
     folder = CACHE / ("quick" if quick else "demo")
     shutil.rmtree(folder / "data-0", ignore_errors=True)  # made in a second, and never outdated so
     with ExitStack() as stack:
-        start_run = stack.enter_context(patch("flows.demo.start_run"))
         if quick:
             few = partial(write_demo_data, num_train=240, num_eval=60)
             stack.enter_context(patch("flows.demo.write_demo_data", few))
             stack.enter_context(patch("edco_core.demo_model.RECIPE", QUICK_RECIPE))
-        run_demo(folder, seed=0)
-    config = start_run.call_args.args[0]
-    assert isinstance(config, Config)
-    return config
+        return flows.demo.demo_config(folder, seed=0)

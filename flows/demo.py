@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edco_core.config import parse_config
+from edco_core.config import Config, parse_config
 from edco_core.demo_data import write_demo_data
 from edco_core.errors import InputError
 from flows.display import progress, say
@@ -17,6 +17,12 @@ def run_demo(folder: Path, *, seed: int) -> None:
     check_writable(folder, "--dir")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--dir {folder}: it is a file. Give a folder.")
+    config = demo_config(folder, seed=seed)
+    start_run(config, f"duckdb:///{folder / 'edco.duckdb'}", None)
+
+
+def demo_config(folder: Path, *, seed: int) -> Config:
+    """The demo's configuration, its data and base model made in ``folder``."""
     data, model = folder / f"data-{seed}", folder / f"base-model-{seed}"
     data.mkdir(parents=True, exist_ok=True)
     write_demo_data(data, seed=seed)  # the same seed gives the same files
@@ -27,7 +33,7 @@ def run_demo(folder: Path, *, seed: int) -> None:
     with progress("base model (once)") as on_progress:
         build_base_model(model, seed=seed, on_progress=on_progress)
     say(f"base model: a small Qwen3 that knows half of the vendors, in {model}")
-    config = parse_config(
+    return parse_config(
         {
             "run": {"name": "demo", "seed": seed, "output_dir": str(folder / "runs")},
             "model": {"name_or_path": str(model), "peft": {"r": 16, "lora_alpha": 32}},
@@ -47,4 +53,3 @@ def run_demo(folder: Path, *, seed: int) -> None:
             "evaluation": {"metric": "exact_match", "max_new_tokens": 48},
         }
     )
-    start_run(config, f"duckdb:///{folder / 'edco.duckdb'}", None)

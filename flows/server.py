@@ -73,6 +73,7 @@ class PendingServer:
     @contextmanager
     def ready(self) -> Iterator[float]:
         """Wait until it answers, point Prefect to it, and give the seconds it took."""
+        import fastapi.encoders  # noqa: F401  (a flow's start needs it; here it costs no time)
         import httpx
         from prefect.events.worker import EventsWorker
         from prefect.logging.handlers import APILogWorker
