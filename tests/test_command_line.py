@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import re
 import shlex
 import shutil
@@ -111,21 +110,17 @@ class TestRun:
         assert [line for line in lines if not told.match(line)] == []
 
     def test_names_three_commands_that_work_when_pasted(
-        self, printed: tuple[str, str], finished: Edco, tmp_path: Path
+        self, printed: tuple[str, str], finished: Edco
     ) -> None:
         _, _, after = printed[1].partition("next:\n")
         lines = [line.strip() for line in after.splitlines() if line.startswith("  ")]
-        assert [shlex.split(line)[1] for line in lines] == ["difficult", "why", "query"]
-        program = shlex.split(lines[0])[0]
-        # The tests start ``edco`` as a module; a shell finds it as the program it is elsewhere.
-        path = tmp_path / "edco"
-        path.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m flows.cli "$@"\n')
-        path.chmod(0o755)
-        search = f"{tmp_path}:{os.environ['PATH']}"
+        verbs = {"difficult", "why", "query"}
+        assert [verbs & set(shlex.split(line)) for line in lines] == [
+            {"difficult"}, {"why"}, {"query"},
+        ]  # fmt: skip
         for line in lines:
             done = subprocess.run(
-                line.replace(program, "edco", 1),
-                shell=True, cwd=finished.folder, env={**finished.environment, "PATH": search},
+                line, shell=True, cwd=finished.folder, env=finished.environment,
                 capture_output=True, text=True, check=False,
             )  # fmt: skip
             assert done.returncode == 0, done.stderr
