@@ -34,5 +34,16 @@ class Edco:
         assert process.returncode == expect, stderr
         return CompletedProcess(process.args, process.returncode, stdout, stderr)
 
+    def start_and_wait_for(self, beginning: str, *words: str) -> Popen[str]:
+        """A process that goes on, once it has printed a line with this beginning for people."""
+        process = self.start(*words)
+        assert process.stderr is not None
+        said = []
+        for line in process.stderr:
+            said.append(line)
+            if line.startswith(beginning):
+                return process
+        raise AssertionError(f"no line began with {beginning!r}:\n{''.join(said)}")
+
     def json(self, *words: str) -> Any:
         return json.loads(self(*words, "--json").stdout)

@@ -407,11 +407,7 @@ def test_a_reader_that_goes_away_is_no_error(finished: Edco, words: str) -> None
 def test_a_run_can_be_read_while_it_is_going(finished: Edco, new_edco: Callable[[], Edco]) -> None:
     edco = new_edco()
     shutil.copy(finished.folder / "edco.yaml", edco.folder)
-    process = edco.start("run", "edco.yaml", "--run-id", "live")
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("run live"):
-            break
+    process = edco.start_and_wait_for("run live", "run", "edco.yaml", "--run-id", "live")
     seen = []
     while process.poll() is None:
         seen.append(edco.json("show", "live"))

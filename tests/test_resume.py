@@ -69,11 +69,7 @@ def test_a_signal_stops_at_a_safe_point_says_how_to_resume_and_loses_nothing(
 ) -> None:
     edco = new_edco()
     shutil.copy(finished.folder / "edco.yaml", edco.folder)
-    process = edco.start("run", "edco.yaml", "--run-id", "whole")
-    assert process.stderr is not None
-    for line in process.stderr:  # until the loop is under way
-        if line.startswith("interval 0"):
-            break
+    process = edco.start_and_wait_for("interval 0", "run", "edco.yaml", "--run-id", "whole")
     process.send_signal(number)
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == 1, stderr
@@ -95,11 +91,7 @@ def test_a_second_process_on_a_live_run_is_refused_with_who_holds_it(
 ) -> None:
     edco = new_edco()
     shutil.copy(finished.folder / "edco.yaml", edco.folder)
-    first = edco.start("run", "edco.yaml", "--run-id", "whole")
-    assert first.stderr is not None
-    for line in first.stderr:
-        if line.startswith("run whole"):
-            break
+    first = edco.start_and_wait_for("run whole", "run", "edco.yaml", "--run-id", "whole")
     first.send_signal(signal.SIGSTOP)  # it lives, and cannot finish meanwhile
     try:
         refused = edco("resume", "whole", expect=2)
