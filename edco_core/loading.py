@@ -114,6 +114,7 @@ class ModelHost:
         try:
             yield self.model
         finally:
+            self.undo_cast()
             for module in self.model.modules():
                 # TRL's fused head and accelerate's autocast are set on the instance; accelerate
                 # would not wrap a model again that still bears its mark.
@@ -122,6 +123,17 @@ class ModelHost:
             if hasattr(self.model, "gradient_checkpointing_disable"):
                 self.model.gradient_checkpointing_disable()
             _free_memory()
+
+    def undo_cast(self) -> None:
+        """Give the adapter of a quantised model its float32 back, which TRL's trainers take away.
+
+        Loading an adapter makes it float32 again, so that a training that was stopped and resumed
+        would otherwise go on with other numbers than one that was not.
+        """
+        if getattr(self.model, "is_loaded_in_4bit", False):
+            for parameter in self.model.parameters():
+                if parameter.requires_grad:
+                    parameter.data = parameter.data.to(torch.float32)
 
     def holds(self, checkpoint: Checkpoint) -> None:
         """State that the model in memory is this checkpoint: a trainer has just saved it."""
@@ -280,7 +292,8 @@ def _add_adapter(model: Any, settings: LoraSection, seed: int) -> Any:
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
     config = LoraConfig(task_type="CAUSAL_LM", **settings.model_dump(exclude={"type"}))
-    if getattr(model, "is_loaded_in_4bit", False):
+    quantized = getattr(model, "is_loaded_in_4bit", False)
+    if quantized:
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
@@ -289,6 +302,12 @@ def _add_adapter(model: Any, settings: LoraSection, seed: int) -> Any:
             adapted = get_peft_model(model, config)
         except ValueError as error:
             raise ModelError(f"model.peft: {error}") from error
+    if quantized:
+        # TRL rounds them so whenever it is handed the model: done here, a start made after a kill
+        # is the start that was killed.
+        for parameter in adapted.parameters():
+            if parameter.requires_grad:
+                parameter.data = parameter.data.to(torch.bfloat16).to(torch.float32)
     for name in settings.modules_to_save or ():
         if not any(f".{path}".endswith(f".{name}") for path, _ in model.named_modules()):
             raise ModelError(f"model.peft.modules_to_save: the model has no module '{name}'")

@@ -49,9 +49,13 @@ class Loop:
     run_dir: Path
     settings: SftSection
     peft: LoraSection | None
+    four_bit: bool = False
 
     def __post_init__(self) -> None:
-        self.host = ModelHost(ModelSection(name_or_path=str(self.model), peft=self.peft), seed=1)
+        section = ModelSection(
+            name_or_path=str(self.model), peft=self.peft, load_in_4bit=self.four_bit
+        )
+        self.host = ModelHost(section, seed=1)
         plan = make_plan(self.settings, num_intervals=INTERVALS, samples_per_interval=SAMPLES)
         self.trainer = SftTrainer(
             self.settings, self.pool, self.host, plan, run_id="t", run_dir=self.run_dir, seed=1
@@ -87,12 +91,22 @@ class Loop:
 
 @pytest.fixture
 def new_loop(tiny_model: Path, log_files: tuple[Path, Path], tmp_path: Path) -> Callable[..., Loop]:
-    def build(name: str, *, peft: bool = True, **settings: Any) -> Loop:
+    def build(name: str, *, peft: bool = True, four_bit: bool = False, **settings: Any) -> Loop:
         lora = LoraSection(r=4, lora_dropout=0.1) if peft else None
         section = SftSection(**{"args": ARGS, **settings})
-        return Loop(tiny_model, make_pool(log_files[0]), tmp_path / name, section, lora)
+        return Loop(tiny_model, make_pool(log_files[0]), tmp_path / name, section, lora, four_bit)
 
     return build
+
+
+@pytest.fixture
+def quantised_on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let bitsandbytes quantise here, as it does on CUDA.
+
+    On CPUs with AVX-512 it packs the weights anew after each save and loses bits by that.
+    """
+    monkeypatch.setattr("edco_core.loading._check_4bit", lambda: None)
+    monkeypatch.setattr("bitsandbytes.nn.modules.has_avx512bf16", lambda: False)
 
 
 def stop_after(num_steps: int) -> Callable[[], bool]:
@@ -102,9 +116,16 @@ def stop_after(num_steps: int) -> Callable[[], bool]:
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"restart_optimizer": True}, {"peft": False}, {"args": {**ARGS, "bf16": True}}],
-    ids=["lora", "restart", "full", "autocast"],
+    [
+        {},
+        {"restart_optimizer": True},
+        {"peft": False},
+        {"args": {**ARGS, "bf16": True}},
+        {"args": {**ARGS, "bf16": True}, "four_bit": True},
+    ],
+    ids=["lora", "restart", "full", "autocast", "qlora"],
 )
+@pytest.mark.usefixtures("quantised_on_the_cpu")
 def test_a_run_stopped_anywhere_and_continued_in_a_new_process_state_is_identical(
     new_loop: Callable[..., Loop], settings: dict[str, Any]
 ) -> None:

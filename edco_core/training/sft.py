@@ -213,6 +213,7 @@ class SftTrainer:
                     callbacks=[watch],
                 )
                 trainer.remove_callback(PrinterCallback)
+                self._host.undo_cast()
                 trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
                 history = trainer.state.log_history
                 del trainer
