@@ -172,6 +172,22 @@ class TrainingStep:
 
 
 @dataclass(frozen=True, slots=True)
+class RolloutGroups:
+    """Answers sampled and rewarded together in reinforcement learning: arrays of one length G,
+    an entry per prompt and optimizer step."""
+
+    steps: Ints
+    """Global, 1-based."""
+    ordinals: Ints
+    n: Ints
+    """Answers sampled for the prompt in that step."""
+    n_correct: Ints
+    reward_mean: Floats
+    reward_std: Floats
+    advantage_abs_mean: Floats
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingOutcome:
     """What one training interval did."""
 
@@ -180,6 +196,8 @@ class TrainingOutcome:
     step_ordinals: Ints
     """Shape (steps, slots): the sample in each slot of each optimizer step, in order."""
     seconds: float
+    rollouts: RolloutGroups | None = None
+    """Only of reinforcement learning."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,15 +4,21 @@
 """
 
 from storage.address import masked
-from storage.ledger import Ledger, open_ledger
+from storage.copying import db_copy
+from storage.ledger import Ledger, open_ledger, open_snapshot
 from storage.schema import HEAD_REVISION, db_check, db_current, db_upgrade
+from storage.upkeep import Removal, db_vacuum
 
 __all__ = [
     "HEAD_REVISION",
     "Ledger",
+    "Removal",
     "db_check",
+    "db_copy",
     "db_current",
     "db_upgrade",
+    "db_vacuum",
     "masked",
     "open_ledger",
+    "open_snapshot",
 ]

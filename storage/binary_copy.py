@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,37 +20,70 @@ _POSTGRES_TYPES = {
     pa.float64(): "float8",
     pa.bool_(): "bool",
     pa.string(): "text",
+    pa.binary(): "bytea",
     pa.timestamp("us"): "timestamp",
 }
 
 
-def copy_in(copy: Any, rows: pa.Table) -> None:
-    """Write rows in Postgres's binary format; numbers without touching them one by one."""
-    fields: list[Any] = [("columns", ">i2")]
-    for index, column in enumerate(rows.columns):
-        fields.append((f"length{index}", ">i4"))
-        if column.null_count == 0:
-            fields.append((f"value{index}", _FIXED_WIDTH.get(column.type)))
-        elif column.null_count < rows.num_rows:
-            fields.append((f"value{index}", None))
-    if any(kind is None for _, kind in fields):
-        copy.set_types([_POSTGRES_TYPES[column.type] for column in rows.columns])
-        for batch in rows.to_batches(max_chunksize=_CHUNK_ROWS):
+def copy_in(
+    copy: Any,
+    schema: pa.Schema,
+    batches: Iterable[pa.RecordBatch],
+    constants: Mapping[str, tuple[pa.DataType, int | str]],
+) -> None:
+    """Write batches in Postgres's binary format; numbers without touching them one by one.
+
+    ``constants`` are columns before those of the batches, by type and value.
+    """
+    kinds = [kind for kind, _ in constants.values()] + list(schema.types)
+    values = [value for _, value in constants.values()]
+    if not all(kind in _FIXED_WIDTH for kind in schema.types):
+        copy.set_types([_POSTGRES_TYPES[kind] for kind in kinds])
+        for batch in batches:
             for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                copy.write_row(row)
+                copy.write_row((*values, *row))
         return
+    fixed: list[Any] = [("columns", ">i2", len(kinds))]
+    for index, (kind, value) in enumerate(constants.values()):
+        coded = value.encode() if isinstance(value, str) else value
+        width = len(coded) if isinstance(coded, bytes) else kind.bit_width // 8
+        fixed.append((f"constant length {index}", ">i4", width))
+        if width:  # an empty text has no bytes
+            fixed.append((f"constant {index}", _FIXED_WIDTH.get(kind, f"S{width}"), coded))
     copy.write(_HEADER)
-    for batch in rows.to_batches(max_chunksize=_CHUNK_ROWS):
-        packed = np.empty(batch.num_rows, dtype=fields)
-        packed["columns"] = batch.num_columns
-        for index, column in enumerate(batch.columns):
-            if f"value{index}" in packed.dtype.names:
-                packed[f"length{index}"] = column.type.bit_width // 8
-                packed[f"value{index}"] = column.to_numpy(zero_copy_only=False)
-            else:
-                packed[f"length{index}"] = -1
-        copy.write(packed.tobytes())
+    for whole in batches:
+        for start in range(0, whole.num_rows, _CHUNK_ROWS):
+            for batch in _alike_in_nulls(whole.slice(start, _CHUNK_ROWS)):
+                copy.write(_packed(batch, fixed).tobytes())
     copy.write(_TRAILER)
+
+
+def _alike_in_nulls(batch: pa.RecordBatch) -> Iterable[pa.RecordBatch]:
+    """The rows in groups whose nulls are in the same columns: rows of one length in the format."""
+    if all(column.null_count in (0, len(column)) for column in batch.columns):
+        return [batch]
+    patterns = np.zeros(batch.num_rows, np.int64)
+    for index, column in enumerate(batch.columns):
+        patterns |= column.is_null().to_numpy(zero_copy_only=False).astype(np.int64) << index
+    return [batch.filter(pa.array(patterns == pattern)) for pattern in np.unique(patterns)]
+
+
+def _packed(batch: pa.RecordBatch, fixed: list[Any]) -> NDArray[Any]:
+    fields = [(name, kind) for name, kind, _ in fixed]
+    for index, column in enumerate(batch.columns):
+        fields.append((f"length {index}", ">i4"))
+        if column.null_count < len(column):
+            fields.append((f"value {index}", _FIXED_WIDTH[column.type]))
+    packed = np.empty(batch.num_rows, dtype=fields)
+    for name, _, value in fixed:
+        packed[name] = value
+    for index, column in enumerate(batch.columns):
+        if column.null_count == len(column):
+            packed[f"length {index}"] = -1
+            continue
+        packed[f"length {index}"] = column.type.bit_width // 8
+        packed[f"value {index}"] = column.to_numpy(zero_copy_only=False)
+    return packed
 
 
 def copy_out(copy: Any, types: Mapping[str, str]) -> dict[str, NDArray[Any]]:

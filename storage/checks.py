@@ -9,6 +9,7 @@ from sqlalchemy import Connection, text
 
 from edco_core.errors import LedgerError
 from edco_core.records import Lease, Stage
+from storage.part import AlreadyKeptError
 
 if TYPE_CHECKING:
     from edco_core.records import Ints
@@ -22,7 +23,7 @@ def refuse_finished(connection: Connection, lease: Lease, interval: int, stage: 
         {"key": lease.run_key, "interval": interval, "stage": stage},
     ).first()
     if done:
-        raise LedgerError(
+        raise AlreadyKeptError(
             f"run {lease.run_id}, interval {interval}: the {stage} stage is finished already, "
             "and what is finished is never written again"
         )
@@ -35,7 +36,8 @@ def refuse_not_finite(where: str, what: str, ordinals: Ints, values: Any) -> Non
         more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
         raise LedgerError(
             f"{where}: {len(bad)} of {len(values)} {what} are NaN or infinite "
-            f"(sample ordinals {listed}{more}); nothing of them was kept"
+            f"(sample ordinals {listed}{more}); nothing of them was kept. What made them is "
+            "broken: look at these samples, at model.dtype and at the weights"
         )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from storage.engine import BUSY_TIMEOUT_S, Database
 from storage.pools import Pools
@@ -10,9 +11,10 @@ from storage.reading import Reading
 from storage.runs import Runs
 from storage.schema import ensure_schema
 from storage.stages import Stages
+from storage.upkeep import Upkeep
 
 
-class Ledger(Pools, Runs, Stages, Reading):
+class Ledger(Pools, Runs, Stages, Reading, Upkeep):
     """One ledger, opened by ``open_ledger``.
 
     Verbs that write for a run take its lease first and raise LeaseLostError, writing nothing,
@@ -28,6 +30,10 @@ class Ledger(Pools, Runs, Stages, Reading):
     @property
     def read_only(self) -> bool:
         return self._database.read_only
+
+    def wait_at_most(self, seconds: float) -> None:
+        """Be no more patient than that from now on, also where a thread is waiting already."""
+        self._database.busy_timeout_s = min(seconds, self._database.busy_timeout_s)
 
 
 def open_ledger(
@@ -47,3 +53,15 @@ def open_ledger(
     database = Database(url, read_only=read_only, busy_timeout_s=busy_timeout_s, on_wait=on_wait)
     ensure_schema(database)
     return Ledger(database)
+
+
+@contextmanager
+def open_snapshot(url: str, *, on_wait: Callable[[str], None] | None = None) -> Iterator[Ledger]:
+    """Open a ledger to read, in one transaction until the end of the block, for one answer.
+
+    A DuckDB file cannot be written by anybody meanwhile. Raises what ``open_ledger`` raises.
+    """
+    database = Database(url, read_only=True, on_wait=on_wait)
+    with database.snapshot():
+        ensure_schema(database)
+        yield Ledger(database)

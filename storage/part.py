@@ -1,18 +1,65 @@
-"""What all parts of the ledger share: the database, keys, and the fenced transaction."""
+"""What all parts of the ledger share: the database, keys, the fenced transaction, and what
+happens when a connection is lost in the middle of it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from sqlalchemy import Connection, text
 
-from edco_core.errors import LeaseLostError, NotFoundError
+from edco_core.errors import LeaseLostError, LedgerError, NotFoundError
 from edco_core.records import Lease
-from storage.engine import Database
+from storage.engine import ConnectionLostError, Database
+
+Part = TypeVar("Part", bound="LedgerPart")
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+
+_ATTEMPTS = 5
+"""A statement that brings the server down is not sent to it for ever."""
+
+
+class AlreadyKeptError(LedgerError):
+    """What came is in the ledger already; nothing was written."""
+
+
+def retried(
+    verb: Callable[Concatenate[Part, Given], Result],
+) -> Callable[Concatenate[Part, Given], Result]:
+    """Carry a verb out again, from its beginning, when the server ended its connection.
+
+    For verbs of one transaction, which is gone or done as a whole, and not for generators.  When
+    the connection was lost while committing, only the ledger can tell which: a verb then finds its
+    own rows there already.  It has to go on from that, or to raise AlreadyKeptError, which here
+    means that it had succeeded.
+    """
+
+    @wraps(verb)
+    def until_answered(part: Part, /, *args: Given.args, **kwargs: Given.kwargs) -> Result:
+        maybe_done = False
+        for left in reversed(range(_ATTEMPTS)):
+            try:
+                return verb(part, *args, **kwargs)
+            except ConnectionLostError as error:
+                if not left:
+                    raise
+                maybe_done = maybe_done or error.committing
+                part._database.tell(
+                    f"the connection to the ledger {part._database.address} was lost; "
+                    "connecting again"
+                )
+            except AlreadyKeptError:
+                if not maybe_done:
+                    raise
+                return cast(Result, None)
+        raise AssertionError("every attempt returns or raises")
+
+    return until_answered
 
 
 class LedgerPart:
@@ -28,23 +75,13 @@ class LedgerPart:
         The lease is renewed at its end as well, so that one write longer than the lease does not
         lose it: on Postgres nobody else gets at the run's row meanwhile, on DuckDB at the file.
         """
-        with self._fenced_to_the_end(lease) as connection:
-            yield connection
-            _extend(connection, lease, self._database.utc_now(connection))
-
-    @contextmanager
-    def _fenced_to_the_end(self, lease: Lease) -> Iterator[Connection]:
-        """The owner's last transaction, which gives the lease up."""
         with self._database.writing() as connection:
-            _hold(connection, lease)
+            hold(connection, lease)
             yield connection
-
-    def _renew(self, lease: Lease, ttl_s: float) -> None:
-        with self._fenced_to_the_end(lease) as connection:
-            _extend(connection, lease, self._database.utc_now(connection), ttl_s)
+            extend(connection, lease, self._database.utc_now(connection))
 
 
-def _hold(connection: Connection, lease: Lease) -> None:
+def hold(connection: Connection, lease: Lease) -> None:
     """Lock the run's row until the end of the transaction, if this owner still has it."""
     held = connection.execute(
         text(
@@ -60,9 +97,7 @@ def _hold(connection: Connection, lease: Lease) -> None:
         )
 
 
-def _extend(
-    connection: Connection, lease: Lease, now: datetime, ttl_s: float | None = None
-) -> None:
+def extend(connection: Connection, lease: Lease, now: datetime, ttl_s: float | None = None) -> None:
     """Let a held lease last its time from now on, and never less than it would have."""
     known = connection.execute(
         text("SELECT lease_ttl_s, lease_expires_at FROM runs WHERE run_key = :key"),

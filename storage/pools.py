@@ -11,7 +11,7 @@ from sqlalchemy import bindparam, insert, select, text
 from edco_core.errors import LedgerError, NotFoundError
 from edco_core.records import Pool
 from storage import tables
-from storage.part import LedgerPart, next_key
+from storage.part import LedgerPart, next_key, retried
 
 _BATCH_ROWS = 50_000
 _COLUMNS = ("sample_id", "category", "prompt", "completion", "answer", "metadata", "source")
@@ -20,6 +20,7 @@ _COLUMNS = ("sample_id", "category", "prompt", "completion", "answer", "metadata
 class Pools(LedgerPart):
     """Verbs about data sets."""
 
+    @retried
     def register_pool(self, pool: Pool) -> None:
         """Keep the pool's samples and skipped rows; nothing is done for one that is known."""
         with self._database.writing() as connection:
@@ -66,6 +67,7 @@ class Pools(LedgerPart):
                 },
             )
 
+    @retried
     def pool_size(self, dataset_id: str) -> int:
         """Samples of a data set. Raises NotFoundError."""
         with self._database.reading() as connection:
@@ -76,6 +78,7 @@ class Pools(LedgerPart):
             raise NotFoundError(f"no data set {dataset_id!r} in the ledger")
         return int(size)
 
+    @retried
     def pool_texts(self, dataset_id: str, ordinals: Sequence[int]) -> list[dict[str, str | None]]:
         """Id, category, prompt, completion, answer, metadata and source of samples, as asked for.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -17,62 +17,80 @@ from sqlalchemy import text
 
 from edco_core.errors import NotFoundError
 from storage.ledger import Ledger
+from storage.part import retried
 
 RUNS = """
 SELECT * FROM run_summary ORDER BY created_at DESC, run_id
 """
 
 RUN = """
-SELECT * FROM run_summary WHERE run_id = :run_id
+SELECT * FROM run_summary WHERE run_id = :run
 """
 
 INTERVALS = """
-SELECT * FROM interval_summary WHERE run_id = :run_id ORDER BY interval
+SELECT * FROM interval_summary WHERE run_id = :run ORDER BY interval
 """
 
 TURNOVER = """
-SELECT * FROM turnover WHERE run_id = :run_id ORDER BY interval
+SELECT * FROM turnover WHERE run_id = :run ORDER BY interval
 """
 
-DIFFICULT = """
+_DIFFICULT = """
 SELECT d.*, s.category, s.prompt
 FROM (
     SELECT * FROM persistent_samples
-    WHERE run_id = :run_id AND longest_streak >= :min_streak
+    WHERE run_id = :run AND longest_streak >= :min_streak{condition}
     ORDER BY times_selected DESC, longest_streak DESC, score_last DESC, sample_id
     LIMIT :limit
 ) d
-JOIN run_summary r ON r.run_id = d.run_id
-JOIN samples s ON s.dataset_id = r.dataset_id AND s.sample_id = d.sample_id
+JOIN samples s ON s.dataset_id = d.dataset_id AND s.sample_id = d.sample_id
 ORDER BY d.times_selected DESC, d.longest_streak DESC, d.score_last DESC, d.sample_id
 """
+
+DIFFICULT = _DIFFICULT.format(condition="")
+
+NEVER_LEARNED = _DIFFICULT.format(condition=" AND score_last >= score_first")
 
 WHY_SAMPLE = """
 SELECT s.* FROM samples s
 JOIN run_summary r ON r.dataset_id = s.dataset_id
-WHERE r.run_id = :run_id AND s.sample_id >= :low AND s.sample_id < :high
+WHERE r.run_id = :run AND s.sample_id >= :low AND s.sample_id < :high
 ORDER BY s.sample_id LIMIT 6
 """
 
 WHY_HISTORY = """
 SELECT h.interval, h.score, h.n_tokens, h.rank, h.percentile, h.selected, h.position,
        c.probability, h.reason, i.cutoff, c.change, h.checkpoint_id, h.scored_at_interval,
-       i.n_scored, i.n_selected, i.selection_facts
+       i.n_scored, i.n_selected, i.selection_reason, i.selection_facts
 FROM sample_history h
 JOIN interval_summary i ON i.run_id = h.run_id AND i.interval = h.interval
 LEFT JOIN curriculum c
     ON c.run_id = h.run_id AND c.interval = h.interval AND c.sample_id = h.sample_id
-WHERE h.run_id = :run_id AND h.sample_id = :sample_id
+WHERE h.run_id = :run AND h.sample_id = :sample
 ORDER BY h.interval
 """
 
 EVALUATIONS = """
-SELECT * FROM evaluations WHERE run_id = :run_id
+SELECT * FROM evaluations WHERE run_id = :run
 ORDER BY interval, metric, category NULLS FIRST
+"""
+
+SAMPLE_AT = """
+SELECT s.sample_id FROM samples s
+JOIN run_summary r ON r.dataset_id = s.dataset_id
+WHERE r.run_id = :run AND s.ordinal = :ordinal
 """
 
 
 _LAST = chr(0x10FFFF)
+
+
+class Rows(list[dict[str, Any]]):
+    """An answer: its rows, and the names of its columns also where there are no rows."""
+
+    def __init__(self, columns: Iterable[str], rows: Iterable[dict[str, Any]]) -> None:
+        super().__init__(rows)
+        self.columns = tuple(columns)
 
 
 def jsonable(value: Any) -> Any:
@@ -93,34 +111,44 @@ def jsonable(value: Any) -> Any:
     return str(value)
 
 
-def runs(ledger: Ledger) -> list[dict[str, Any]]:
+def runs(ledger: Ledger) -> Rows:
     """All runs, newest first; ``alive`` says whether somebody holds a lease right now."""
-    return [_with_life(ledger, row) for row in _ask(ledger, RUNS)]
+    return _with_life(_ask(ledger, RUNS))
 
 
 def run(ledger: Ledger, run_id: str) -> dict[str, Any]:
     """One run. Raises NotFoundError."""
-    rows = _ask(ledger, RUN, run_id=run_id)
+    rows = _with_life(_ask(ledger, RUN, run=run_id))
     if not rows:
         raise NotFoundError(f"no run {run_id!r} in the ledger; see what there is: edco runs")
-    return _with_life(ledger, rows[0])
+    return rows[0]
 
 
-def intervals(ledger: Ledger, run_id: str) -> list[dict[str, Any]]:
+def intervals(ledger: Ledger, run_id: str) -> Rows:
     """A run, interval by interval, as far as it got."""
-    return _ask(ledger, INTERVALS, run_id=run_id)
+    return _ask(ledger, INTERVALS, run=run_id)
 
 
-def turnover(ledger: Ledger, run_id: str) -> list[dict[str, Any]]:
+def turnover(ledger: Ledger, run_id: str) -> Rows:
     """How each curriculum differs from the one before."""
-    return _ask(ledger, TURNOVER, run_id=run_id)
+    return _ask(ledger, TURNOVER, run=run_id)
 
 
 def difficult(
-    ledger: Ledger, run_id: str, limit: int = 20, min_streak: int = 1
-) -> list[dict[str, Any]]:
-    """Samples selected most often, with at least ``min_streak`` intervals in a row."""
-    return _ask(ledger, DIFFICULT, run_id=run_id, limit=limit, min_streak=min_streak)
+    ledger: Ledger,
+    run_id: str,
+    limit: int = 20,
+    min_streak: int = 1,
+    *,
+    never_learned: bool = False,
+) -> Rows:
+    """Samples selected most often, with at least ``min_streak`` intervals in a row.
+
+    ``never_learned``: only those that scored no lower when they were selected the last time than
+    the first time.
+    """
+    sql = NEVER_LEARNED if never_learned else DIFFICULT
+    return _ask(ledger, sql, run=run_id, limit=limit, min_streak=min_streak)
 
 
 def why(ledger: Ledger, run_id: str, sample_id: str, interval: int | None = None) -> dict[str, Any]:
@@ -130,44 +158,66 @@ def why(ledger: Ledger, run_id: str, sample_id: str, interval: int | None = None
     the selection is made; ``reason`` is given where the sample was selected.
     Raises NotFoundError for an unknown or ambiguous sample, and for an interval without a score.
     """
-    # Ids that begin so are those from the prefix up to the prefix followed by the last character.
-    found = _ask(ledger, WHY_SAMPLE, run_id=run_id, low=sample_id, high=f"{sample_id}{_LAST}")
-    exact = [row for row in found if row["sample_id"] == sample_id]
-    found = exact or found
-    if not found:
-        raise NotFoundError(
-            f"run {run_id} has no sample {sample_id!r}; ids are in the view samples, "
-            f"the hard ones in: edco difficult {run_id}"
-        )
-    if len(found) > 1:
-        listed = ", ".join(row["sample_id"] for row in found[:5])
-        raise NotFoundError(f"{sample_id!r} fits several samples: {listed}; give more of the id")
-    history = _ask(ledger, WHY_HISTORY, run_id=run_id, sample_id=found[0]["sample_id"])
+    with ledger.snapshot():
+        # Ids that begin so are those from the prefix up to the prefix and the last character.
+        found = _ask(ledger, WHY_SAMPLE, run=run_id, low=sample_id, high=f"{sample_id}{_LAST}")
+        exact = [row for row in found if row["sample_id"] == sample_id]
+        if not found:
+            raise NotFoundError(
+                f"run {run_id} has no sample {sample_id!r}; ids are in the view samples, "
+                f"the hard ones in: edco difficult {run_id}"
+            )
+        if len(exact or found) > 1:
+            listed = ", ".join(row["sample_id"] for row in found[:5])
+            raise NotFoundError(
+                f"{sample_id!r} fits several samples: {listed}; give more of the id"
+            )
+        (sample,) = exact or found
+        history = _ask(ledger, WHY_HISTORY, run=run_id, sample=sample["sample_id"])
     for row in history:
         row["selection_facts"] = json.loads(row["selection_facts"] or "null")
-    if interval is not None:
-        known = [row["interval"] for row in history]
-        history = [row for row in history if row["interval"] == interval]
-        if not history:
-            raise NotFoundError(
-                f"run {run_id} has no score of {found[0]['sample_id']} at interval {interval}; "
-                f"there are intervals {known}"
-            )
-    return {"run_id": run_id, "sample": found[0], "history": history}
+    answer = {"run_id": run_id, "sample": sample, "history": history}
+    return answer if interval is None else at_interval(answer, interval)
 
 
-def evaluations(ledger: Ledger, run_id: str) -> list[dict[str, Any]]:
+def at_interval(answer: dict[str, Any], interval: int) -> dict[str, Any]:
+    """The answer of ``why`` for one interval only. Raises NotFoundError when that has no score."""
+    history: Rows = answer["history"]
+    rows = [row for row in history if row["interval"] == interval]
+    if not rows:
+        there_are = f"there are intervals {[row['interval'] for row in history]}"
+        raise NotFoundError(
+            f"run {answer['run_id']} has no score of {answer['sample']['sample_id']} at interval "
+            f"{interval}; {there_are if history else 'no interval has been scored yet'}"
+        )
+    return {**answer, "history": Rows(history.columns, rows)}
+
+
+def evaluations(ledger: Ledger, run_id: str) -> Rows:
     """Every metric of a run: interval -1 is before training, category None the whole set."""
-    return _ask(ledger, EVALUATIONS, run_id=run_id)
+    return _ask(ledger, EVALUATIONS, run=run_id)
 
 
-def _ask(ledger: Ledger, sql: str, **params: Any) -> list[dict[str, Any]]:
+def sample_at(ledger: Ledger, run_id: str, ordinal: int) -> str:
+    """The id of the sample at a place of the run's pool."""
+    (row,) = _ask(ledger, SAMPLE_AT, run=run_id, ordinal=ordinal)
+    return str(row["sample_id"])
+
+
+@retried
+def _ask(ledger: Ledger, /, sql: str, **params: Any) -> Rows:
     with ledger._database.reading() as connection:
-        rows = connection.execute(text(sql), params).mappings()
-        return [{name: jsonable(value) for name, value in row.items()} for row in rows]
+        found = connection.execute(text(sql), params)
+        columns = list(found.keys())
+        return Rows(columns, (dict(zip(columns, map(jsonable, row), strict=True)) for row in found))
 
 
-def _with_life(ledger: Ledger, row: dict[str, Any]) -> dict[str, Any]:
-    expires_at = row["lease_expires_at"]
+def _with_life(runs: Rows) -> Rows:
     now = jsonable(datetime.now(UTC))
-    return {**row, "alive": expires_at is not None and expires_at > now}
+    return Rows(
+        (*runs.columns, "alive"),
+        (
+            {**row, "alive": bool(row["lease_expires_at"] and row["lease_expires_at"] > now)}
+            for row in runs
+        ),
+    )

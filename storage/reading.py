@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import text
+import pyarrow as pa
 
 from edco_core.errors import InputError, LedgerError
-from storage.part import LedgerPart
+from storage.part import LedgerPart, retried
+from storage.streaming import Batches, Rows, Statement
 from storage.views import VIEWS
 
 if TYPE_CHECKING:
@@ -24,6 +27,21 @@ _NAMED = re.compile(r"(?<![:\w\\]):(\w+)(?!:)")
 class Reading(LedgerPart):
     """The query door, the same on both databases."""
 
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Let all that this thread reads inside the block be one transaction, of one moment.
+
+        A DuckDB file is then opened once, and nobody else can open it to write until the end.
+        """
+        with self._database.snapshot():
+            yield
+
+    @property
+    def readers_block_writers(self) -> bool:
+        """Whether a run has to wait while somebody reads: on DuckDB, for the file."""
+        return self._database.readers_block_writers
+
+    @retried
     def query(
         self,
         sql: str,
@@ -37,6 +55,99 @@ class Reading(LedgerPart):
         been opened read-only for this, on Postgres the transaction is. Raises InputError for
         what the database cannot run, LedgerError after ``timeout_s`` seconds.
         """
+        with self.query_rows(sql, params, timeout_s) as (names, rows):
+            return names, list(islice(rows, limit))
+
+    @contextmanager
+    def query_rows(
+        self, sql: str, params: Mapping[str, Any] | None = None, timeout_s: float | None = None
+    ) -> Iterator[tuple[list[str], Rows]]:
+        """``query``, its rows to be read one by one inside the block, however many there are."""
+        with self._statement(sql, params, timeout_s) as statement:
+            names, rows = statement.rows()
+            if names is None:
+                raise InputError("the statement returns no rows; ask with SELECT")
+            yield names, rows
+
+    @contextmanager
+    def query_batches(
+        self, sql: str, params: Mapping[str, Any] | None = None, timeout_s: float | None = None
+    ) -> Iterator[tuple[pa.Schema, Batches]]:
+        """``query_rows`` as Arrow record batches of one schema, also when there are no rows."""
+        with self._statement(sql, params, timeout_s) as statement:
+            schema, batches = statement.batches()
+            if schema is None:
+                raise InputError("the statement returns no rows; ask with SELECT")
+            yield schema, batches
+
+    def view_schema(self, view: str) -> pa.Schema:
+        """Names and types of a view's columns, the same on both databases. Raises InputError."""
+        if view not in VIEWS:
+            raise InputError(f"no view {view!r}{_meant(view, VIEWS)}; allowed: {_listed(VIEWS)}")
+        sql = f"SELECT * FROM {view} LIMIT 0"
+        with (
+            self._database.reading() as connection,
+            self._database.statement(connection, sql, {}) as statement,
+        ):
+            schema, batches = statement.batches()
+            assert schema is not None
+            assert not list(batches)
+        # Views give times in UTC without saying so.
+        utc = {pa.timestamp("us"): pa.timestamp("us", "UTC")}
+        return pa.schema([pa.field(f.name, utc.get(f.type, f.type)) for f in schema])
+
+    @contextmanager
+    def view_batches(self, view: str, **equals: Any) -> Iterator[tuple[pa.Schema, Batches]]:
+        """The rows of a view in which the named columns equal the given values, as Arrow batches.
+
+        The same types on both databases; times are in UTC and say so. The order is not defined.
+        Raises InputError for an unknown view or column.
+        """
+        with self._database.snapshot(), self._database.reading() as connection:
+            schema = self.view_schema(view)
+            columns = schema.names
+            for name in equals:
+                if name not in columns:
+                    raise InputError(
+                        f"view {view} has no column {name!r}{_meant(name, columns)}; "
+                        f"allowed: {_listed(columns)}"
+                    )
+            conditions = [
+                f"{name} IS NULL" if value is None else f"{name} = :{name}"
+                for name, value in equals.items()
+            ]
+            where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+            given = {name: value for name, value in equals.items() if value is not None}
+            sql = f"SELECT * FROM {view}{where}"
+            with self._database.statement(connection, sql, given) as statement:
+                _, batches = statement.batches()
+                yield schema, (batch.cast(schema) for batch in batches)
+
+    @retried
+    def frame(self, /, view: str, **equals: Any) -> pd.DataFrame:
+        """A view as a pandas frame, only rows where the named columns equal the given values.
+
+        ``frame("turnover", run_id="datacom-1")``. A column has the same type on both databases,
+        with and without rows: integers and truth values are pandas's own that may be missing
+        (``Int32``, ``boolean``), times are in UTC. Raises InputError for an unknown view or column.
+        """
+        with self.view_batches(view, **equals) as (schema, batches):
+            table = pa.Table.from_batches(batches, schema)
+        import pandas as pd
+
+        kinds = {
+            pa.int16(): pd.Int16Dtype(),
+            pa.int32(): pd.Int32Dtype(),
+            pa.int64(): pd.Int64Dtype(),
+            pa.bool_(): pd.BooleanDtype(),
+        }
+        frame: pd.DataFrame = table.to_pandas(types_mapper=kinds.get)
+        return frame
+
+    @contextmanager
+    def _statement(
+        self, sql: str, params: Mapping[str, Any] | None, timeout_s: float | None
+    ) -> Iterator[Statement]:
         database = self._database
         if database.on_duckdb and not database.read_only:
             raise LedgerError("open the ledger with read_only=True to query it")
@@ -49,36 +160,11 @@ class Reading(LedgerPart):
                 f"the query has no :{name}; "
                 + (f"it has {', '.join(sorted(named))}" if named else "it has no parameters")
             )
-        with database.reading() as connection:
-            return database.run_sql(connection, escaped, given, limit, timeout_s)
-
-    def frame(self, view: str, **equals: Any) -> pd.DataFrame:
-        """A view as a pandas frame, only rows where the named columns equal the given values.
-
-        ``frame("turnover", run_id="datacom-1")``. Raises InputError for an unknown view or column.
-        """
-        if view not in VIEWS:
-            raise InputError(f"no view {view!r}{_meant(view, VIEWS)}; allowed: {_listed(VIEWS)}")
-        with self._database.reading() as connection:
-            columns = list(connection.execute(text(f"SELECT * FROM {view} LIMIT 0")).keys())
-            for name in equals:
-                if name not in columns:
-                    raise InputError(
-                        f"view {view} has no column {name!r}{_meant(name, columns)}; "
-                        f"allowed: {_listed(columns)}"
-                    )
-            conditions = [
-                f"{name} IS NULL" if value is None else f"{name} = :{name}"
-                for name, value in equals.items()
-            ]
-            where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-            rows = connection.execute(
-                text(f"SELECT * FROM {view}{where}"),
-                {name: value for name, value in equals.items() if value is not None},
-            ).all()
-        import pandas as pd
-
-        return pd.DataFrame.from_records([tuple(row) for row in rows], columns=columns)
+        with (
+            database.reading() as connection,
+            database.statement(connection, escaped, given, timeout_s) as statement,
+        ):
+            yield statement
 
 
 def _parameters(sql: str) -> tuple[set[str], str]:

@@ -12,25 +12,31 @@ from sqlalchemy import insert, text
 from edco_core.errors import NotFoundError, RunBusyError, RunExistsError
 from edco_core.records import Lease, RunSpec, RunState, RunStatus, Stage
 from storage import tables
-from storage.part import LedgerPart, dump, next_key, run_row, with_zone
+from storage.part import LedgerPart, dump, extend, hold, next_key, retried, run_row, with_zone
 
 DEFAULT_TTL_S = 60.0
+_FIRST_TOKEN = 1
 _LISTED = 5
 
 
 class Runs(LedgerPart):
     """Verbs about runs as a whole."""
 
+    @retried
     def create_run(self, spec: RunSpec, owner: str, ttl_s: float = DEFAULT_TTL_S) -> Lease:
         """Enter a new run, owned by ``owner`` for ``ttl_s`` seconds from now.
 
+        Entering it again is no error for this owner, who may not have heard that it was done.
         Raises RunExistsError, and NotFoundError when its data set was not registered.
         """
         with self._database.writing() as connection:
             self._database.lock(connection, "runs")
             taken = connection.execute(
-                text("SELECT 1 FROM runs WHERE run_id = :run_id"), {"run_id": spec.run_id}
+                text("SELECT run_key, lease_owner, lease_token FROM runs WHERE run_id = :run_id"),
+                {"run_id": spec.run_id},
             ).first()
+            if taken and (taken.lease_owner, taken.lease_token) == (owner, _FIRST_TOKEN):
+                return Lease(spec.run_id, taken.run_key, _FIRST_TOKEN, owner)
             if taken:
                 raise RunExistsError(
                     f"run {spec.run_id!r} is in the ledger already; carry on with "
@@ -46,7 +52,7 @@ class Runs(LedgerPart):
                 )
             run_key = next_key(connection, "runs", "run_key")
             now = self._database.utc_now(connection)
-            lease = Lease(run_id=spec.run_id, run_key=run_key, token=1, owner=owner)
+            lease = Lease(run_id=spec.run_id, run_key=run_key, token=_FIRST_TOKEN, owner=owner)
             connection.execute(
                 insert(tables.runs),
                 {
@@ -77,9 +83,10 @@ class Runs(LedgerPart):
                     "lease_ttl_s": ttl_s,
                 },
             )
-            self._database.make_partitions(connection, run_key)
+            self._database.make_partitions(connection, run_key, spec.run_id)
         return lease
 
+    @retried
     def acquire(
         self,
         run_id: str,
@@ -136,13 +143,30 @@ class Runs(LedgerPart):
                 raise busy
         return Lease(run_id=run_id, run_key=run_key, token=held.lease_token + 1, owner=owner)
 
+    @retried
     def renew(self, lease: Lease, ttl_s: float = DEFAULT_TTL_S) -> None:
         """Own the run for ``ttl_s`` seconds from now. Raises LeaseLostError."""
-        self._renew(lease, ttl_s)
+        with self._database.writing() as connection:
+            hold(connection, lease)
+            extend(connection, lease, self._database.utc_now(connection), ttl_s)
 
+    @retried
     def release(self, lease: Lease, status: RunStatus, message: str | None = None) -> None:
-        """Give the run up, saying how it ended. Raises LeaseLostError."""
-        with self._fenced_to_the_end(lease) as connection:
+        """Give the run up, saying how it ended; nothing is done for one that this lease gave up.
+
+        Raises LeaseLostError.
+        """
+        with self._database.writing() as connection:
+            given_up = connection.execute(
+                text(
+                    "SELECT 1 FROM runs WHERE run_key = :key AND lease_token = :token "
+                    "AND lease_owner IS NULL"
+                ),
+                {"key": lease.run_key, "token": lease.token},
+            ).first()
+            if given_up:
+                return
+            hold(connection, lease)
             now = self._database.utc_now(connection)
             connection.execute(
                 text(
@@ -158,6 +182,7 @@ class Runs(LedgerPart):
                 },
             )
 
+    @retried
     def begin_stage(self, lease: Lease, interval: int, stage: Stage) -> bool:
         """Tell readers what the run is doing now; False, and nothing told, for a finished stage."""
         with self._fenced(lease) as connection:
@@ -179,6 +204,7 @@ class Runs(LedgerPart):
             )
         return True
 
+    @retried
     def find_run(self, prefix: str) -> str:
         """The run of that id, or the only one whose id begins so. Raises NotFoundError."""
         with self._database.reading() as connection:
@@ -201,6 +227,7 @@ class Runs(LedgerPart):
         close = get_close_matches(prefix, ids, n=_LISTED, cutoff=0.5) or ids
         raise NotFoundError(f"no run {prefix!r}; there is {_some(close)}; see all: edco runs")
 
+    @retried
     def run_state(self, run_id: str) -> RunState:
         """The run as the ledger knows it now. Raises NotFoundError."""
         with self._database.reading() as connection:

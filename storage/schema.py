@@ -12,10 +12,13 @@ from storage.engine import Database
 from storage.tables import metadata
 from storage.views import VIEWS
 
-REVISIONS = ("0001",)
+REVISIONS = ("0001", "0002")
 """All revisions, oldest first; kept here so that opening a ledger need not load Alembic."""
 
 HEAD_REVISION = REVISIONS[-1]
+
+UNFINISHED = "copying"
+"""Stands for the revision in a ledger that is not there as a whole."""
 
 
 def current_revision(connection: Connection) -> str | None:
@@ -41,6 +44,11 @@ def check_revision(database: Database, revision: str | None) -> None:
         raise LedgerVersionError(
             f"the ledger {database.address} has revision {revision}, this version of EDCO needs "
             f"{HEAD_REVISION}. Type: edco db upgrade --store {database.address}"
+        )
+    if revision == UNFINISHED:
+        raise LedgerVersionError(
+            f"{database.address} holds a ledger that was not copied to its end; copy it again with "
+            f"`edco db copy SOURCE {database.address}`, or name another with --store URL"
         )
     raise LedgerVersionError(
         f"the ledger {database.address} has revision {revision}, made by a newer version of EDCO; "
@@ -106,6 +114,16 @@ def db_check(url: str) -> list[str]:
     return problems
 
 
+def refuse_foreign(database: Database, connection: Connection) -> None:
+    """Raise InputError where there is no ledger but tables of the names it needs."""
+    foreign = _tables(connection) & {*metadata.tables, *VIEWS}
+    if foreign:
+        raise InputError(
+            f"{database.address} holds tables of other software that EDCO would need: "
+            f"{', '.join(sorted(foreign))}. Name another database with --store URL"
+        )
+
+
 def create_views(connection: Connection) -> None:
     for name, select in VIEWS.items():
         connection.exec_driver_sql(f"CREATE VIEW {name} AS {select}")
@@ -124,11 +142,19 @@ def drop_views(connection: Connection) -> None:
             connection.exec_driver_sql(f"DROP VIEW {name}")
 
 
-def _migrate(database: Database, *, only_if_new: bool) -> str | None:
-    """Run the migrations in one transaction; the revision there was before."""
+def apply_migrations(connection: Connection) -> None:
+    """Run all migrations that the ledger lacks, within the connection's transaction."""
     from alembic import command
     from alembic.config import Config
 
+    config = Config()
+    config.set_main_option("script_location", _migrations_folder().replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _migrate(database: Database, *, only_if_new: bool) -> str | None:
+    """Run the migrations in one transaction; the revision there was before."""
     with database.writing() as connection:
         database.lock(connection, "migration")
         before = current_revision(connection)
@@ -137,16 +163,8 @@ def _migrate(database: Database, *, only_if_new: bool) -> str | None:
         if only_if_new or before not in (None, *REVISIONS):
             if before is not None:
                 check_revision(database, before)
-            foreign = _tables(connection) & {*metadata.tables, *VIEWS}
-            if foreign:
-                raise InputError(
-                    f"{database.address} holds tables of other software that EDCO would need: "
-                    f"{', '.join(sorted(foreign))}. Name another database with --store URL"
-                )
-        config = Config()
-        config.set_main_option("script_location", _migrations_folder().replace("%", "%%"))
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+            refuse_foreign(database, connection)
+        apply_migrations(connection)
     return before
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from edco_core.records import (
     Checkpoint,
     Evaluation,
     Lease,
+    RolloutGroups,
     ScoreShard,
     Selection,
     Stage,
@@ -29,23 +31,42 @@ from edco_core.records import (
 )
 from storage import tables
 from storage.checks import refuse_finished, refuse_not_finite, refuse_ordinals
-from storage.engine import DuplicateRowsError
-from storage.part import LedgerPart, dump, run_row
+from storage.part import AlreadyKeptError, LedgerPart, dump, retried, run_row
+from storage.ranking import ranked
 from storage.turnover import insert_selection
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from edco_core.records import Ints
 
 Facts = Mapping[str, Any]
+
+_SHARDS = (
+    "SELECT ordinals, scores, n_tokens FROM score_shards "
+    "WHERE run_key = :key AND interval = :interval ORDER BY shard"
+)
+
+
+@dataclass(slots=True)
+class _Scored:
+    """Which samples of an interval have a score, so that none gets a second one."""
+
+    key: tuple[str, int, int]
+    is_scored: NDArray[np.bool_]
+    num_shards: int = 0
 
 
 class Stages(LedgerPart):
     """Verbs about the stages of an interval, written by the run's owner and read by anybody."""
 
+    _scored: _Scored | None = None
+
     def stage_done(self, run_id: str, interval: int, stage: Stage) -> bool:
         """Whether the stage is finished. Raises NotFoundError for an unknown run."""
         return self.stage_facts(run_id, interval, stage) is not None
 
+    @retried
     def stage_facts(self, run_id: str, interval: int, stage: Stage) -> dict[str, Any] | None:
         """``seconds`` and whatever else was kept about a finished stage; None before that."""
         with self._database.reading() as connection:
@@ -62,6 +83,7 @@ class Stages(LedgerPart):
             ).first()
         return None if row is None else {**json.loads(row.facts), "seconds": row.seconds}
 
+    @retried
     def finish_checkpoint(
         self,
         lease: Lease,
@@ -88,6 +110,7 @@ class Stages(LedgerPart):
                 _keep_evaluation(connection, lease.run_key, evaluation)
             self._finish(connection, lease, checkpoint.interval, "checkpoint", seconds, facts)
 
+    @retried
     def add_scores(self, lease: Lease, interval: int, shard: ScoreShard) -> None:
         """Keep the scores of some samples until the whole pool is scored.
 
@@ -100,38 +123,50 @@ class Stages(LedgerPart):
         refuse_not_finite(where, "scores", shard.ordinals, shard.scores)
         with self._fenced(lease) as connection:
             refuse_finished(connection, lease, interval, "scoring")
-            refuse_ordinals(where, shard.ordinals, run_row(connection, lease.run_id).pool_size)
-            rows = pa.table(
+            pool_size = run_row(connection, lease.run_id).pool_size
+            refuse_ordinals(where, shard.ordinals, pool_size)
+            known = self._scored_before(connection, lease, interval, pool_size)
+            if known.is_scored[shard.ordinals].any():
+                raise AlreadyKeptError(f"{where}: samples of this shard are scored already")
+            self._scored = None  # asked for anew when nobody tells whether this was committed
+            connection.execute(
+                insert(tables.score_shards),
                 {
-                    "run_key": pa.repeat(lease.run_key, len(shard.ordinals)),
-                    "ordinal": shard.ordinals,
-                    "score": shard.scores,
-                    "n_tokens": shard.n_tokens,
-                    "interval": pa.repeat(interval, len(shard.ordinals)),
-                }
+                    "run_key": lease.run_key,
+                    "interval": interval,
+                    "shard": known.num_shards,
+                    "ordinals": np.asarray(shard.ordinals).astype("<i4").tobytes(),
+                    "scores": np.asarray(shard.scores).astype("<f8").tobytes(),
+                    "n_tokens": np.asarray(shard.n_tokens).astype("<i4").tobytes(),
+                },
             )
-            try:
-                self._database.bulk_insert(
-                    connection,
-                    tables.partial_scores,
-                    rows,
-                    unique=("run_key", "interval", "ordinal"),
-                )
-            except DuplicateRowsError as error:
-                raise LedgerError(f"{where}: samples of this shard are scored already") from error
+        known.is_scored[shard.ordinals] = True
+        known.num_shards += 1
+        self._scored = known
 
+    @retried
     def scored_ordinals(self, run_id: str, interval: int) -> Ints:
         """Samples of a half-scored pool that need not be scored again, ascending."""
         with self._database.reading() as connection:
-            return self._database.fetch_arrays(
-                connection,
-                "SELECT ordinal FROM partial_scores "
-                "WHERE run_key = :key AND interval = :interval ORDER BY ordinal",
-                {"ordinal": "i4"},
-                key=run_row(connection, run_id).run_key,
-                interval=interval,
-            )["ordinal"].astype(np.int64)
+            key = run_row(connection, run_id).run_key
+            shards = self._database.stream(connection, _SHARDS, {"key": key, "interval": interval})
+            parts = [_shard(row).ordinals for row in shards]
+        return np.sort(np.concatenate([np.empty(0, np.int64), *parts]))
 
+    def _scored_before(
+        self, connection: Connection, lease: Lease, interval: int, pool_size: int
+    ) -> _Scored:
+        """What this owner knows of a half-scored pool; nobody else can have added to it."""
+        key = (lease.run_id, lease.token, interval)
+        if self._scored is None or self._scored.key != key:
+            self._scored = _Scored(key, np.zeros(pool_size, np.bool_))
+            keys = {"key": lease.run_key, "interval": interval}
+            for row in self._database.stream(connection, _SHARDS, keys):
+                self._scored.is_scored[_shard(row).ordinals] = True
+                self._scored.num_shards += 1
+        return self._scored
+
+    @retried
     def finish_scoring(
         self, lease: Lease, interval: int, seconds: float, facts: Facts | None = None
     ) -> None:
@@ -142,55 +177,43 @@ class Stages(LedgerPart):
         keys = {"key": lease.run_key, "interval": interval}
         with self._fenced(lease) as connection:
             self._begin(connection, lease, interval, "scoring")
+            self._database.spare_memory(connection)
             pool_size = run_row(connection, lease.run_id).pool_size
-            stats = connection.execute(
-                text(
-                    "SELECT count(*) AS n, avg(score) AS mean, max(score) AS max, "
-                    "percentile_cont(0.5) WITHIN GROUP (ORDER BY score) AS p50, "
-                    "percentile_cont(0.9) WITHIN GROUP (ORDER BY score) AS p90 "
-                    "FROM partial_scores WHERE run_key = :key AND interval = :interval"
-                ),
-                keys,
-            ).one()
-            if stats.n != pool_size:
-                raise LedgerError(
-                    f"run {lease.run_id}, interval {interval}: {stats.n} of {pool_size} samples "
-                    "are scored; the missing ones come first"
+            shards = map(_shard, self._database.stream(connection, _SHARDS, keys))
+            with ranked(shards, pool_size, f"run {lease.run_id}, interval {interval}") as scores:
+                self._database.bulk_insert(
+                    connection,
+                    tables.scores,
+                    scores.batches,
+                    constants=_bulk_keys(lease, interval) | {"scored_at_interval": interval},
                 )
-            connection.execute(
-                text(
-                    "INSERT INTO scores "
-                    "(run_key, ordinal, score, rank, n_tokens, interval, scored_at_interval) "
-                    "SELECT run_key, ordinal, score, "
-                    "row_number() OVER (ORDER BY score DESC, ordinal), n_tokens, "
-                    "interval, interval "
-                    "FROM partial_scores WHERE run_key = :key AND interval = :interval "
-                    "ORDER BY ordinal"
-                ),
-                keys,
-            )
             connection.execute(
                 text(
                     "UPDATE interval_stats SET n_scored = :n, score_mean = :mean, "
                     "score_p50 = :p50, score_p90 = :p90, score_max = :max "
                     "WHERE run_key = :key AND interval = :interval"
                 ),
-                {**keys, **stats._mapping},
+                {**keys, **scores.stats},
             )
-            self._database.discard_partial_scores(connection, lease.run_key)
+            connection.execute(
+                text("DELETE FROM score_shards WHERE run_key = :key AND interval = :interval"), keys
+            )
             self._database.refresh_statistics(connection, tables.scores, lease.run_key)
             self._finish(connection, lease, interval, "scoring", seconds, facts)
+        self._scored = None
 
+    @retried
     def scores(self, run_id: str, interval: int) -> ScoreShard:
         """All scores of a finished scoring stage, by ordinal. Raises NotFoundError before that."""
         with self._database.reading() as connection:
-            run = run_row(connection, run_id)
+            run_key = run_row(connection, run_id).run_key
+            part = self._database.part(tables.scores, run_key)
             columns = self._database.fetch_arrays(
                 connection,
-                "SELECT ordinal, score, n_tokens FROM scores "
+                f"SELECT ordinal, score, n_tokens FROM {part} "
                 "WHERE run_key = :key AND interval = :interval ORDER BY ordinal",
                 {"ordinal": "i4", "score": "f8", "n_tokens": "i4"},
-                key=run.run_key,
+                key=run_key,
                 interval=interval,
             )
         if len(columns["ordinal"]) == 0:
@@ -201,6 +224,7 @@ class Stages(LedgerPart):
             n_tokens=columns["n_tokens"].astype(np.int64),
         )
 
+    @retried
     def finish_selection(
         self,
         lease: Lease,
@@ -228,9 +252,10 @@ class Stages(LedgerPart):
         with self._fenced(lease) as connection:
             self._begin(connection, lease, interval, "selection")
             refuse_ordinals(where, selection.ordinals, run_row(connection, lease.run_id).pool_size)
-            insert_selection(self._database, connection, lease.run_key, interval, selection)
+            insert_selection(self._database, connection, lease, interval, selection)
             self._finish(connection, lease, interval, "selection", seconds, facts)
 
+    @retried
     def selection(self, run_id: str, interval: int) -> Selection:
         """The curriculum of an interval, in training order. Raises NotFoundError."""
         with self._database.reading() as connection:
@@ -248,7 +273,8 @@ class Stages(LedgerPart):
                 connection,
                 "SELECT ordinal, score, rank, "
                 "coalesce(probability, CAST('NaN' AS DOUBLE PRECISION)) AS probability "
-                "FROM selections WHERE run_key = :key AND interval = :interval ORDER BY position",
+                f"FROM {self._database.part(tables.selections, key)} "
+                "WHERE run_key = :key AND interval = :interval ORDER BY position",
                 {"ordinal": "i4", "score": "f8", "rank": "i4", "probability": "f8"},
                 key=key,
                 interval=interval,
@@ -265,6 +291,7 @@ class Stages(LedgerPart):
             generator=json.loads(rule.generator),
         )
 
+    @retried
     def finish_training(
         self,
         lease: Lease,
@@ -284,20 +311,25 @@ class Stages(LedgerPart):
                 f"{where}: training must leave the checkpoint of interval {interval + 1}, "
                 f"not of {outcome.checkpoint.interval}"
             )
-        slots = _step_slots(lease.run_key, interval, outcome)
+        slots = _step_slots(outcome)
         with self._fenced(lease) as connection:
             self._begin(connection, lease, interval, "training")
             pool_size = run_row(connection, lease.run_id).pool_size
             refuse_ordinals(where, slots["ordinal"].to_numpy(), pool_size, distinct=False)
-            self._database.bulk_insert(connection, tables.step_slots, slots)
+            keys = _bulk_keys(lease, interval)
+            self._database.bulk_insert(connection, tables.step_slots, slots, constants=keys)
+            self._database.refresh_statistics(connection, tables.step_slots, lease.run_key)
+            if outcome.rollouts is not None:
+                groups = _rollout_groups(where, outcome.rollouts, pool_size)
+                self._database.bulk_insert(
+                    connection, tables.rollout_groups, groups, constants=keys
+                )
             if outcome.steps:
                 self._database.bulk_insert(
                     connection,
                     tables.optimizer_steps,
                     pa.table(
                         {
-                            "run_key": [lease.run_key] * len(outcome.steps),
-                            "interval": [interval] * len(outcome.steps),
                             "step": [step.step for step in outcome.steps],
                             "loss": [step.loss for step in outcome.steps],
                             "learning_rate": [step.learning_rate for step in outcome.steps],
@@ -305,6 +337,7 @@ class Stages(LedgerPart):
                             "num_tokens": [step.num_tokens for step in outcome.steps],
                         }
                     ),
+                    constants={"run_key": lease.run_key, "interval": interval},
                 )
                 losses = [step.loss for step in outcome.steps]
                 connection.execute(
@@ -323,6 +356,7 @@ class Stages(LedgerPart):
             self._keep_checkpoint(connection, lease.run_key, outcome.checkpoint)
             self._finish(connection, lease, interval, "training", outcome.seconds, facts)
 
+    @retried
     def checkpoint(self, run_id: str, interval: int) -> Checkpoint | None:
         """The weights an interval starts from, if they are there yet."""
         with self._database.reading() as connection:
@@ -411,17 +445,44 @@ def _keep_evaluation(connection: Connection, run_key: int, evaluation: Evaluatio
     )
 
 
-def _step_slots(run_key: int, interval: int, outcome: TrainingOutcome) -> pa.Table:
+def _step_slots(outcome: TrainingOutcome) -> pa.Table:
     num_steps, num_slots = outcome.step_ordinals.shape
     first_step = outcome.checkpoint.step - num_steps + 1
     filled = outcome.step_ordinals.ravel() >= 0
-    steps = np.repeat(np.arange(first_step, first_step + num_steps), num_slots)[filled]
     return pa.table(
         {
-            "run_key": pa.repeat(run_key, len(steps)),
             "ordinal": outcome.step_ordinals.ravel()[filled],
-            "step": steps,
+            "step": np.repeat(np.arange(first_step, first_step + num_steps), num_slots)[filled],
             "slot": np.tile(np.arange(num_slots), num_steps)[filled],
-            "interval": pa.repeat(interval, len(steps)),
         }
+    )
+
+
+def _rollout_groups(where: str, rollouts: RolloutGroups, pool_size: int) -> pa.Table:
+    refuse_ordinals(where, rollouts.ordinals, pool_size, distinct=False)
+    for name in ("reward_mean", "reward_std", "advantage_abs_mean"):
+        refuse_not_finite(where, name, rollouts.ordinals, getattr(rollouts, name))
+    return pa.table(
+        {
+            "ordinal": rollouts.ordinals,
+            "step": rollouts.steps,
+            "n": rollouts.n,
+            "n_correct": rollouts.n_correct,
+            "reward_mean": rollouts.reward_mean,
+            "reward_std": rollouts.reward_std,
+            "advantage_abs_mean": rollouts.advantage_abs_mean,
+        }
+    )
+
+
+def _bulk_keys(lease: Lease, interval: int) -> dict[str, int | str]:
+    return {"run_key": lease.run_key, "run_id": lease.run_id, "interval": interval}
+
+
+def _shard(row: tuple[Any, ...]) -> ScoreShard:
+    ordinals, scores, n_tokens = row
+    return ScoreShard(
+        ordinals=np.frombuffer(ordinals, "<i4").astype(np.int64),
+        scores=np.frombuffer(scores, "<f8"),
+        n_tokens=np.frombuffer(n_tokens, "<i4").astype(np.int64),
     )

@@ -2,8 +2,13 @@
 
 They are made by ``migrations/``; a test keeps both in step.  Base tables are private: what people
 query are the views.  Keys are narrow integers made by the ledger itself, there are no foreign keys
-(they block later migrations on DuckDB), and columns of the three big tables stand in the order that
+(they block later migrations on DuckDB), and columns of the big tables stand in the order that
 wastes least padding on Postgres.  Timestamps are UTC without a zone, JSON is text.
+
+The big tables name their run twice.  Postgres partitions them by ``run_id``, because that is what
+people filter by: a constant in the query leaves one partition in the plan, however many runs there
+are.  DuckDB has statistics on the numbers in ``run_key`` and skips the rows of other runs by them;
+the repeated text costs it nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +20,7 @@ from sqlalchemy import (
     DateTime,
     Double,
     Integer,
+    LargeBinary,
     MetaData,
     SmallInteger,
     Table,
@@ -33,6 +39,7 @@ datasets = Table(
     Column("conversational", Boolean, nullable=False),
     Column("num_duplicates", Integer, nullable=False),
     Column("created_at", DateTime, nullable=False),
+    Column("texts_kept", Boolean),
 )
 
 bad_rows = Table(
@@ -55,6 +62,9 @@ pool_samples = Table(
     Column("answer", Text),
     Column("metadata", Text),
     Column("source", Text),
+    Column("content_hash", Text),
+    Column("prompt_chars", Integer),
+    Column("completion_chars", Integer),
 )
 
 runs = Table(
@@ -123,15 +133,17 @@ interval_stats = Table(
     Column("train_loss", Double),
 )
 
-partial_scores = Table(
-    "partial_scores",
+score_shards = Table(
+    "score_shards",
     metadata,
-    Column("run_key", Integer, nullable=False),
-    Column("ordinal", Integer, nullable=False),
-    Column("score", Double, nullable=False),
-    Column("n_tokens", Integer, nullable=False),
-    Column("interval", SmallInteger, nullable=False),
+    Column("run_key", Integer, primary_key=True, autoincrement=False),
+    Column("interval", SmallInteger, primary_key=True, autoincrement=False),
+    Column("shard", Integer, primary_key=True, autoincrement=False),
+    Column("ordinals", LargeBinary, nullable=False),
+    Column("scores", LargeBinary, nullable=False),
+    Column("n_tokens", LargeBinary, nullable=False),
 )
+"""Scores of a pool that is not scored to its end, as they came: arrays in little-endian bytes."""
 
 scores = Table(
     "scores",
@@ -143,6 +155,7 @@ scores = Table(
     Column("n_tokens", Integer, nullable=False),
     Column("interval", SmallInteger, nullable=False),
     Column("scored_at_interval", SmallInteger, nullable=False),
+    Column("run_id", Text, nullable=False),
 )
 
 selection_rules = Table(
@@ -169,7 +182,25 @@ selections = Table(
     Column("change", SmallInteger, nullable=False),
     Column("times_selected", SmallInteger, nullable=False),
     Column("streak", SmallInteger, nullable=False),
+    Column("run_id", Text, nullable=False),
 )
+
+selected_samples = Table(
+    "selected_samples",
+    metadata,
+    Column("run_key", Integer, nullable=False),
+    Column("ordinal", Integer, nullable=False),
+    Column("score_first", Double, nullable=False),
+    Column("score_last", Double, nullable=False),
+    Column("score_sum", Double, nullable=False),
+    Column("times_selected", Integer, nullable=False),
+    Column("streak", SmallInteger, nullable=False),
+    Column("longest_streak", SmallInteger, nullable=False),
+    Column("first_interval", SmallInteger, nullable=False),
+    Column("last_interval", SmallInteger, nullable=False),
+    Column("run_id", Text, nullable=False),
+)
+"""Each sample ever selected by a run, brought up to date by every selection."""
 
 checkpoints = Table(
     "checkpoints",
@@ -214,9 +245,25 @@ step_slots = Table(
     Column("step", Integer, nullable=False),
     Column("slot", Integer, nullable=False),
     Column("interval", SmallInteger, nullable=False),
+    Column("run_id", Text, nullable=False),
 )
 
-PARTITIONED_BY_RUN = (partial_scores, scores, selections, step_slots)
+rollout_groups = Table(
+    "rollout_groups",
+    metadata,
+    Column("run_key", Integer, nullable=False),
+    Column("ordinal", Integer, nullable=False),
+    Column("reward_mean", Double, nullable=False),
+    Column("reward_std", Double, nullable=False),
+    Column("advantage_abs_mean", Double, nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("n", Integer, nullable=False),
+    Column("n_correct", Integer, nullable=False),
+    Column("interval", SmallInteger, nullable=False),
+    Column("run_id", Text, nullable=False),
+)
+
+PARTITIONED_BY_RUN = (scores, selections, selected_samples, step_slots, rollout_groups)
 """On Postgres each run has its own partition of these."""
 
 CHANGE_CODES = {"first_time": 0, "returned": 1, "stayed": 2}

@@ -4,9 +4,11 @@ Views are derived, so they are not frozen into migrations: every upgrade drops t
 the current ones again, in the same transaction.  A change here therefore needs a new revision, so
 that existing ledgers get it; the newest migration carries ``VIEWS_SHA256`` and a test compares.
 
-How they stay fast on tens of millions of scores: every row of ``scores`` is reached by
-``run_key``, nothing sorts or aggregates over it, and whatever needs the whole pool (ranks,
-percentiles, turnover) was computed once when its stage was committed.
+How they stay fast on tens of millions of scores: the run's id in a big table is what its view
+shows, so that a filter on it leaves one of Postgres's partitions before anything is planned; DuckDB
+skips the rows of other runs by ``run_key``.  Nothing sorts or aggregates over them, and whatever
+needs the whole pool (ranks, percentiles, turnover, counts) was computed once when its stage was
+committed.
 """
 
 from __future__ import annotations
@@ -83,36 +85,37 @@ LEFT JOIN evaluation_results e
 # checkpoint_id: the weights the score was computed with.
 _SAMPLE_HISTORY = """
 SELECT
-    r.run_id, d.dataset_id, s.interval, p.sample_id, s.score, s.n_tokens, s.rank,
+    s.run_id, d.dataset_id, s.interval, p.sample_id, s.score, s.n_tokens, s.rank,
     CAST(100 AS DOUBLE PRECISION) * (i.n_scored - s.rank + 1) / i.n_scored AS percentile,
     x.ordinal IS NOT NULL AS selected,
     x.position,
     CASE WHEN x.ordinal IS NOT NULL THEN f.reason END AS reason,
     substr(c.weights_sha256, 1, 16) AS checkpoint_id,
     s.scored_at_interval
-FROM runs r
+FROM scores s
+JOIN runs r ON r.run_id = s.run_id AND r.run_key = s.run_key
 JOIN datasets d ON d.dataset_key = r.dataset_key
-JOIN pool_samples p ON p.dataset_key = r.dataset_key
-JOIN scores s ON s.run_key = r.run_key AND s.ordinal = p.ordinal
-JOIN interval_stats i ON i.run_key = s.run_key AND i.interval = s.interval
+JOIN pool_samples p ON p.dataset_key = r.dataset_key AND p.ordinal = s.ordinal
+JOIN interval_stats i ON i.run_key = r.run_key AND i.interval = s.interval
 LEFT JOIN selections x
-    ON x.run_key = s.run_key AND x.interval = s.interval AND x.ordinal = s.ordinal
-LEFT JOIN selection_rules f ON f.run_key = s.run_key AND f.interval = s.interval
-LEFT JOIN checkpoints c ON c.run_key = s.run_key AND c.interval = s.scored_at_interval
+    ON x.run_id = s.run_id AND x.run_key = s.run_key
+    AND x.interval = s.interval AND x.ordinal = s.ordinal
+LEFT JOIN selection_rules f ON f.run_key = r.run_key AND f.interval = s.interval
+LEFT JOIN checkpoints c ON c.run_key = r.run_key AND c.interval = s.scored_at_interval
 """
 
 # times_selected and streak count up to and including this interval.
 _CURRICULUM = """
 SELECT
-    r.run_id, d.dataset_id, x.interval, p.sample_id, x.position, x.rank, x.score, x.probability,
+    x.run_id, d.dataset_id, x.interval, p.sample_id, x.position, x.rank, x.score, x.probability,
     f.reason,
     CASE x.change WHEN 0 THEN 'first_time' WHEN 1 THEN 'returned' ELSE 'stayed' END AS change,
     x.times_selected, x.streak
-FROM runs r
+FROM selections x
+JOIN runs r ON r.run_id = x.run_id AND r.run_key = x.run_key
 JOIN datasets d ON d.dataset_key = r.dataset_key
-JOIN selections x ON x.run_key = r.run_key
 JOIN pool_samples p ON p.dataset_key = r.dataset_key AND p.ordinal = x.ordinal
-JOIN selection_rules f ON f.run_key = x.run_key AND f.interval = x.interval
+JOIN selection_rules f ON f.run_key = r.run_key AND f.interval = x.interval
 """
 
 _TURNOVER = """
@@ -127,34 +130,22 @@ WHERE i.n_selected IS NOT NULL
 # score_first, score_last: the scores with which the sample was selected the first and the last
 # time; score_mean: over all intervals that selected it.  Scores of intervals that did not select
 # it are left out on purpose: they would need the whole scores table (see sample_history).
-# Grouping by run_id itself lets both databases apply a filter on it before they aggregate.
 _PERSISTENT_SAMPLES = """
 SELECT
-    a.run_id, d.dataset_id, p.sample_id, a.times_selected, a.longest_streak,
-    a.first_interval, a.last_interval, a.score_first, l.score AS score_last, a.score_mean
-FROM (
-    SELECT
-        r.run_id, r.run_key, r.dataset_key, x.ordinal,
-        CAST(count(*) AS INTEGER) AS times_selected,
-        max(x.streak) AS longest_streak,
-        min(x.interval) AS first_interval,
-        max(x.interval) AS last_interval,
-        max(CASE WHEN x.times_selected = 1 THEN x.score END) AS score_first,
-        avg(x.score) AS score_mean
-    FROM runs r
-    JOIN selections x ON x.run_key = r.run_key
-    GROUP BY r.run_id, r.run_key, r.dataset_key, x.ordinal
-) a
-JOIN datasets d ON d.dataset_key = a.dataset_key
-JOIN pool_samples p ON p.dataset_key = a.dataset_key AND p.ordinal = a.ordinal
-JOIN selections l
-    ON l.run_key = a.run_key AND l.interval = a.last_interval AND l.ordinal = a.ordinal
+    e.run_id, d.dataset_id, p.sample_id,
+    e.times_selected, e.longest_streak,
+    e.first_interval, e.last_interval, e.score_first, e.score_last,
+    e.score_sum / e.times_selected AS score_mean
+FROM selected_samples e
+JOIN runs r ON r.run_id = e.run_id AND r.run_key = e.run_key
+JOIN datasets d ON d.dataset_key = r.dataset_key
+JOIN pool_samples p ON p.dataset_key = r.dataset_key AND p.ordinal = e.ordinal
 """
 
 _SAMPLES = """
 SELECT
     d.dataset_id, p.sample_id, p.ordinal, p.category, p.prompt, p.completion, p.answer,
-    p.metadata, p.source
+    p.metadata, p.source, p.content_hash, p.prompt_chars, p.completion_chars
 FROM datasets d
 JOIN pool_samples p ON p.dataset_key = d.dataset_key
 """
@@ -180,11 +171,23 @@ JOIN optimizer_steps o ON o.run_key = r.run_key
 """
 
 _STEP_SAMPLES = """
-SELECT r.run_id, d.dataset_id, t.interval, t.step, t.slot, p.sample_id
-FROM runs r
+SELECT t.run_id, d.dataset_id, t.interval, t.step, t.slot, p.sample_id
+FROM step_slots t
+JOIN runs r ON r.run_id = t.run_id AND r.run_key = t.run_key
 JOIN datasets d ON d.dataset_key = r.dataset_key
-JOIN step_slots t ON t.run_key = r.run_key
 JOIN pool_samples p ON p.dataset_key = r.dataset_key AND p.ordinal = t.ordinal
+"""
+
+# One row per prompt and optimizer step of reinforcement learning: n answers were sampled and
+# rewarded together.
+_ROLLOUTS = """
+SELECT
+    g.run_id, d.dataset_id, g.interval, g.step, p.sample_id, g.n, g.n_correct,
+    g.reward_mean, g.reward_std, g.advantage_abs_mean
+FROM rollout_groups g
+JOIN runs r ON r.run_id = g.run_id AND r.run_key = g.run_key
+JOIN datasets d ON d.dataset_key = r.dataset_key
+JOIN pool_samples p ON p.dataset_key = r.dataset_key AND p.ordinal = g.ordinal
 """
 
 VIEWS: dict[str, str] = {
@@ -199,6 +202,7 @@ VIEWS: dict[str, str] = {
     "evaluations": _EVALUATIONS,
     "training_steps": _TRAINING_STEPS,
     "step_samples": _STEP_SAMPLES,
+    "rollouts": _ROLLOUTS,
 }
 """View name to the SELECT behind it."""
 

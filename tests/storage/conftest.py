@@ -21,6 +21,7 @@ from edco_core.records import (
     Evaluation,
     Lease,
     Pool,
+    RolloutGroups,
     RunSpec,
     ScoreShard,
     Selection,
@@ -236,7 +237,9 @@ def make_selection(scores: np.ndarray, ordinals: np.ndarray, *, drawn: bool = Tr
     )
 
 
-def make_outcome(interval: int, ordinals: np.ndarray, slots: int = 3) -> TrainingOutcome:
+def make_outcome(
+    interval: int, ordinals: np.ndarray, slots: int = 3, *, rollouts: bool = False
+) -> TrainingOutcome:
     num_steps = -(-len(ordinals) // slots)
     padded = np.full(num_steps * slots, -1)
     padded[: len(ordinals)] = ordinals
@@ -249,6 +252,22 @@ def make_outcome(interval: int, ordinals: np.ndarray, slots: int = 3) -> Trainin
         ),
         step_ordinals=padded.reshape(num_steps, slots),
         seconds=4.5,
+        rollouts=make_rollouts(first + 1, ordinals[:slots]) if rollouts else None,
+    )
+
+
+def make_rollouts(step: int, ordinals: np.ndarray) -> RolloutGroups:
+    """Groups of eight answers to each of some prompts in one step."""
+    n_correct = ordinals % 9
+    rate = n_correct / 8
+    return RolloutGroups(
+        steps=np.full(len(ordinals), step),
+        ordinals=ordinals,
+        n=np.full(len(ordinals), 8),
+        n_correct=n_correct,
+        reward_mean=rate,
+        reward_std=np.sqrt(rate * (1 - rate)),
+        advantage_abs_mean=2 * rate * (1 - rate),
     )
 
 
@@ -280,7 +299,10 @@ def do_interval(
     ledger.finish_scoring(lease, interval, 2.5)
     ledger.finish_selection(lease, interval, make_selection(scores, chosen, drawn=drawn), 0.5)
     ledger.finish_training(
-        lease, interval, make_outcome(interval, chosen), make_evaluation(interval)
+        lease,
+        interval,
+        make_outcome(interval, chosen, rollouts=run == 1),
+        make_evaluation(interval),
     )
 
 

@@ -86,6 +86,8 @@ def test_migrated_tables_are_those_the_software_writes_to(ledger: Ledger) -> Non
         "TEXT": "text",
         "VARCHAR": "text",
         "BOOLEAN": "boolean",
+        "BLOB": "bytes",
+        "BYTEA": "bytes",
         "DATETIME": "timestamp",
         "TIMESTAMP": "timestamp",
         "TIMESTAMP WITHOUT TIME ZONE": "timestamp",
@@ -378,7 +380,7 @@ def test_after_a_dropped_connection_the_next_call_works_and_nothing_is_half_writ
             connection.execute(text("INSERT INTO bad_rows VALUES (1, 'lost', 'x')"))
             connection.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
 
-    with pytest.raises(LedgerError, match="failed"):
+    with pytest.raises(LedgerError, match="was lost"):
         lose_the_connection()
     with ledger._database.reading() as connection:
         assert connection.execute(text("SELECT count(*) FROM bad_rows")).scalar() == 0

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sqlalchemy import text
 
 from edco_core.errors import InputError, LedgerError, NotFoundError
 from storage import Ledger, open_ledger, queries
@@ -52,6 +53,8 @@ COLUMNS = {  # the public contract
     "evaluations": "run_id interval metric category value n",
     "training_steps": "run_id interval step loss learning_rate grad_norm num_tokens",
     "step_samples": "run_id interval step slot sample_id",
+    "rollouts": "run_id interval step sample_id n n_correct reward_mean reward_std "
+    "advantage_abs_mean",
 }
 
 
@@ -266,6 +269,7 @@ _KEYS = {
     "evaluations": ("run_id", "interval", "metric", "category"),
     "training_steps": ("run_id", "step"),
     "step_samples": ("run_id", "step", "slot"),
+    "rollouts": ("run_id", "step", "sample_id"),
 }
 
 
@@ -407,3 +411,36 @@ def test_a_query_reaches_nothing_but_the_ledger(told: Ledger, tmp_path: Path) ->
     assert not target.exists()
     with pytest.raises(InputError):
         told.query(f"SELECT * FROM read_csv('{__file__}')")
+
+
+# ---------------------------------------------------------------- scale
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize(
+    ("view", "table"),
+    [
+        ("sample_history", "scores"),
+        ("curriculum", "selections"),
+        ("persistent_samples", "selected_samples"),
+        ("step_samples", "step_slots"),
+        ("rollouts", "rollout_groups"),
+    ],
+)
+def test_a_filter_on_the_run_leaves_one_partition_in_the_plan(
+    new_ledger_url: Callable[[str], str], view: str, table: str
+) -> None:
+    url = new_ledger_url("postgres")
+    ledger = open_ledger(url)
+    for run_id in ("it's 100 %", "other", "third"):
+        do_run(ledger, run_id, 1)
+    with ledger._database.reading() as connection:
+        plan = "\n".join(
+            connection.execute(
+                text(f"EXPLAIN SELECT * FROM {view} WHERE run_id = :run"), {"run": "it's 100 %"}
+            ).scalars()
+        )
+        assert ledger.frame(view, run_id="it's 100 %")["run_id"].nunique() <= 1
+    assert f"{table}_1" in plan
+    assert f"{table}_2" not in plan
+    assert f"{table}_3" not in plan

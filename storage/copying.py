@@ -1,0 +1,280 @@
+"""A whole ledger copied to another place, on either database, and compared there.
+
+Until all has arrived and agrees, the copy carries no revision but ``UNFINISHED``, which every
+command refuses and only another copy to the same place clears away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+from sqlalchemy import Connection, LargeBinary, Table, func, select, text
+
+from edco_core.errors import InputError, LedgerError
+from storage.engine import Database
+from storage.schema import (
+    HEAD_REVISION,
+    UNFINISHED,
+    apply_migrations,
+    check_revision,
+    current_revision,
+    drop_views,
+    refuse_foreign,
+)
+from storage.tables import PARTITIONED_BY_RUN, metadata, runs
+from storage.upkeep import TABLES, IsDead, refuse_owned
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Words = NDArray[np.uint64]
+
+Progress = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
+
+_LEASE = ("lease_owner", "lease_expires_at")
+"""Columns of ``runs`` that are not copied: nobody owns a run of the copy."""
+
+_RUNS = select(runs.c.run_key, runs.c.run_id).order_by(runs.c.run_key)
+
+_NULL = np.uint64(0x9E3779B97F4A7C15)
+"""What stands for a null among the words of a column."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """What was copied, and agrees."""
+
+    num_runs: int
+    rows: Mapping[str, int]
+    """By table."""
+
+    @property
+    def num_rows(self) -> int:
+        return sum(self.rows.values())
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """What is copied in one transaction: a table, or a run's rows of one."""
+
+    table: Table
+    run: tuple[int, str] | None = None
+    """Key and id."""
+
+    def __str__(self) -> str:
+        return self.table.name + (f" of run {self.run[1]}" if self.run else "")
+
+    @property
+    def constants(self) -> dict[str, int | str]:
+        """The columns that ``batches`` leaves out."""
+        keys: dict[str, int | str] = {}
+        if self.run:
+            keys = {"run_key": self.run[0], "run_id": self.run[1]}
+        return {name: value for name, value in keys.items() if name in self.table.c}
+
+    def count(self, database: Database, connection: Connection) -> int:
+        rows = select(func.count()).select_from(self.table)
+        if self.run:
+            part = self.table.name
+            if self.table in PARTITIONED_BY_RUN:
+                part = database.part(self.table, self.run[0])
+            rows = select(func.count()).select_from(text(part))
+            rows = rows.where(text("run_key = :key").bindparams(key=self.run[0]))
+        return int(connection.execute(rows).scalar_one())
+
+    def batches(
+        self,
+        database: Database,
+        connection: Connection,
+        contents: Contents,
+        passed: Callable[[int], None],
+    ) -> Iterator[pa.RecordBatch]:
+        """The rows as they are to be in the copy; ``contents`` has seen them after that."""
+        for stored in database.table_batches(connection, self.table, self.run):
+            batch = _without_lease(stored) if self.table is runs else stored
+            contents.add(batch)
+            passed(batch.num_rows)
+            yield batch
+
+
+class Contents:
+    """Number of rows, and a sum that tells any two sets of rows apart, in whatever order.
+
+    The sum of one hash per row, modulo 2^64. Values are hashed by their bits, so that the last one
+    of a score counts; equal values in the two databases have equal bits.
+    """
+
+    def __init__(self) -> None:
+        self.num_rows = 0
+        self._sum = 0
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        hashes = np.full(batch.num_rows, batch.num_columns, np.uint64)
+        for column in batch.columns:
+            hashes = _mixed(hashes ^ _words(column))
+        self.num_rows += batch.num_rows
+        self._sum = (self._sum + int(hashes.sum(dtype=np.uint64))) % 2**64
+
+    def __str__(self) -> str:
+        return f"{self.num_rows} rows with checksum {self._sum:016x}"
+
+
+def db_copy(
+    source_url: str,
+    target_url: str,
+    *,
+    progress: Progress,
+    is_dead: IsDead | None = None,
+    on_wait: Callable[[str], None] | None = None,
+) -> Copied:
+    """Copy a ledger, as it is at this moment, to a place without one, and compare both.
+
+    Runs are owned by nobody in the copy. Memory does not grow with the ledger, but with the scores
+    of one interval that is not scored to its end. ``progress(what)`` shows rows: (done, of how
+    many).
+    Raises InputError for a target that is not empty, LedgerVersionError for a source of another
+    version, RunBusyError while a run of the source is being worked on (of whose owner ``is_dead``
+    does not say that he is gone), and LedgerError when source and copy differ.
+    """
+    source = Database(source_url, read_only=True, on_wait=on_wait)
+    target = Database(target_url, on_wait=on_wait)
+    with source.reading() as connection:  # before anything is made
+        _check_source(source, connection, is_dead)
+    with target.held("copy"):
+        _make_room(target)
+        with source.frozen() as reading:
+            with reading() as connection:
+                _check_source(source, connection, is_dead)
+                run_ids = [(key, run_id) for key, run_id in connection.execute(_RUNS)]
+            pieces = _pieces(run_ids)
+            total = 0
+            for piece in pieces:
+                with reading() as connection:
+                    total += piece.count(source, connection)
+            _make_tables(target, run_ids)
+            sent = []
+            with progress("copying") as update:
+                passed = _counted(update, total)
+                for piece in pieces:
+                    contents = Contents()
+                    with reading() as here, target.writing() as there:
+                        target.spare_memory(there)
+                        batches = piece.batches(source, here, contents, passed)
+                        target.bulk_insert(there, piece.table, batches, constants=piece.constants)
+                    sent.append(contents)
+        rows: dict[str, int] = {}
+        with progress("comparing") as update:
+            passed = _counted(update, total)
+            for piece, expected in zip(pieces, sent, strict=True):
+                arrived = Contents()
+                with target.reading() as there:
+                    for _ in piece.batches(target, there, arrived, passed):
+                        pass
+                if str(arrived) != str(expected):
+                    raise LedgerError(
+                        f"the copy differs in {piece}: {arrived} came to {target.address}, "
+                        f"{expected} went there. No command will use it; copying again begins anew"
+                    )
+                rows[piece.table.name] = rows.get(piece.table.name, 0) + arrived.num_rows
+        with target.writing() as connection:
+            _set_revision(connection, HEAD_REVISION)
+        target.vacuum(TABLES)
+    return Copied(len(run_ids), rows)
+
+
+def _pieces(run_ids: Sequence[tuple[int, str]]) -> list[_Piece]:
+    """Whole tables; run by run those that are partitioned so, or have rows of arrays."""
+    pieces = []
+    for table in metadata.tables.values():
+        has_arrays = any(isinstance(column.type, LargeBinary) for column in table.columns)
+        if table in PARTITIONED_BY_RUN or has_arrays:
+            pieces += [_Piece(table, run) for run in run_ids]
+        else:
+            pieces.append(_Piece(table))
+    return pieces
+
+
+def _check_source(source: Database, connection: Connection, is_dead: IsDead | None) -> None:
+    check_revision(source, current_revision(connection))
+    refuse_owned(source, connection, is_dead)
+
+
+def _make_room(target: Database) -> None:
+    """Refuse a place that holds anything but a copy that did not come to its end; clear that."""
+    with target.reading() as connection:
+        revision = current_revision(connection)
+        if revision is None:
+            refuse_foreign(target, connection)
+            return
+        if revision != UNFINISHED:
+            raise InputError(
+                f"there is a ledger at {target.address} already, and copies go to empty places "
+                "only; name another"
+            )
+    with target.writing() as connection:
+        drop_views(connection)
+    target.remove_tables(TABLES)
+
+
+def _make_tables(target: Database, run_ids: Sequence[tuple[int, str]]) -> None:
+    with target.writing() as connection:
+        target.lock(connection, "migration")
+        apply_migrations(connection)
+        _set_revision(connection, UNFINISHED)
+    for run_key, run_id in run_ids:
+        with target.writing() as connection:
+            target.make_partitions(connection, run_key, run_id)
+
+
+def _set_revision(connection: Connection, revision: str) -> None:
+    connection.execute(
+        text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision}
+    )
+
+
+def _counted(update: Callable[[int, int], None], total: int) -> Callable[[int], None]:
+    done = 0
+
+    def passed(num_rows: int) -> None:
+        nonlocal done
+        done += num_rows
+        update(done, total)
+
+    return passed
+
+
+def _without_lease(batch: pa.RecordBatch) -> pa.RecordBatch:
+    for name in _LEASE:
+        index = batch.schema.get_field_index(name)
+        field = batch.schema.field(index)
+        batch = batch.set_column(index, field, pa.nulls(batch.num_rows, field.type))
+    return batch
+
+
+def _mixed(words: Words) -> Words:
+    """Every bit of the result depends on every bit of the word (the finish of SplitMix64)."""
+    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return words ^ (words >> np.uint64(31))
+
+
+def _words(column: pa.Array) -> Words:
+    """64 bits for each value: its own, or a hash of its bytes."""
+    if pa.types.is_string(column.type) or pa.types.is_binary(column.type):
+        # A text that comes again and again is hashed once.
+        coded = column.cast(pa.binary()).fill_null(b"").dictionary_encode()
+        import pandas as pd
+
+        values = np.array([*coded.dictionary.to_pylist(), b""], dtype=object)
+        words = pd.util.hash_array(values, categorize=False)[coded.indices.to_numpy()]
+    elif pa.types.is_floating(column.type):
+        words = column.fill_null(0.0).to_numpy(zero_copy_only=False).view(np.uint64)
+    else:
+        words = column.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False).view(np.uint64)
+    found: Words = np.where(column.is_null().to_numpy(zero_copy_only=False), _NULL, words)
+    return found
