@@ -53,6 +53,7 @@ def weights_sha256(folder: Path) -> str:
 
 def mark_complete(folder: Path, *, run_id: str, step: int, num_tokens: int) -> CheckpointFacts:
     """Hash the weights and write the marker, last of all."""
+    (folder / "README.md").unlink(missing_ok=True)  # a template; our card is with the final model
     facts = CheckpointFacts(run_id, step, num_tokens, weights_sha256(folder))
     write_atomically(folder / _MARKER, json.dumps(asdict(facts), indent=1))
     return facts
@@ -98,10 +99,12 @@ def drop_optimizer_state(folder: Path) -> None:
 
 
 def remove_others(folder: Path, keep: Path) -> None:
-    """Remove every subfolder of ``folder`` but ``keep``: saves from the middle of an interval."""
-    for sub in folder.iterdir():
-        if sub.is_dir() and sub != keep:
-            shutil.rmtree(sub)
+    """Leave only ``keep`` in ``folder``: no saves from the middle of an interval, no empty cards."""
+    for other in folder.iterdir():
+        if other.is_dir() and other != keep:
+            shutil.rmtree(other)
+        elif other.is_file():
+            other.unlink()
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -287,6 +287,7 @@ class StoreSection(_Section):
     """The ledger."""
 
     url: str | None = Field(None, description="null: $EDCO_STORE, else duckdb:///edco.duckdb.")
+    keep_texts: bool = Field(True, description="false: no text of a sample enters the ledger.")
 
 
 ScoringSection = PrefixEntropySection
@@ -331,7 +332,7 @@ class Config(_Section):
 
     def for_ledger(self) -> dict[str, Any]:
         """The resolved configuration as JSON, without the ledger's own address (a secret)."""
-        return self.model_dump(mode="json", exclude={"store"})
+        return self.model_dump(mode="json", exclude={"store": {"url"}})
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:

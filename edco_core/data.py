@@ -9,12 +9,15 @@ Every other field that is not null goes to ``metadata``.
 content: the UTF-8 JSON list ``[prompt,completion,answer]`` without blanks, keys sorted, non-ASCII
 characters as they are, an absent answer as null.  Content that is equal is one sample; of its
 rows the first is kept, but the smallest id where they give different ones, so that ids and
-fingerprint never depend on the order of rows or files.
+fingerprint never depend on the order of rows or files.  The hash itself is the sample's
+``content_hash``, whatever its id.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
+from collections.abc import Mapping
 from typing import get_args
 
 import pyarrow as pa
@@ -23,13 +26,16 @@ import pyarrow.compute as pc
 from edco_core.config import DataSection, Field_
 from edco_core.data_files import shown
 from edco_core.data_rows import BadRowError, Sample, SampleReader, content_id, to_json
-from edco_core.data_sources import Split, read_rows
+from edco_core.data_sources import Split, is_hub_id, read_rows
 from edco_core.errors import DataError
 from edco_core.records import Pool, SkippedRow
 
-__all__ = ["COLUMNS", "content_id", "load_pool"]
+__all__ = ["COLUMNS", "content_id", "find_samples", "load_pool"]
 
-COLUMNS = ("sample_id", "prompt", "completion", "answer", "category", "metadata", "source")
+COLUMNS = (
+    "sample_id", "prompt", "completion", "answer", "category", "metadata", "source",
+    "content_hash",
+)  # fmt: skip
 
 _BATCH_ROWS = 8192
 _SHOWN_BAD_ROWS = 5
@@ -76,6 +82,40 @@ def load_pool(
     return builder.finish(source, tuple(bad))
 
 
+def find_samples(
+    source: str, data: DataSection, wanted: Mapping[str, str | None], *, split: Split
+) -> dict[str, Sample]:
+    """Samples by the hash of their content, read again from where they once came.
+
+    ``wanted`` gives for each hash file and line, as in the pool's column ``source``, where it is
+    looked for first; what has moved is looked for in all rows.  A hash whose content is nowhere any
+    more is left out, so that a row that was changed never passes for what it was.  Data on the hub
+    is not asked for.  Raises DataError: the source cannot be read.
+    """
+    found: dict[str, Sample] = {}
+    if is_hub_id(source):
+        return found
+    places: defaultdict[str, set[int]] = defaultdict(set)
+    for place in wanted.values():
+        name, _, line = (place or "").rpartition(":")
+        if line.isdecimal():
+            places[name].add(int(line))
+    reader = SampleReader(data.columns, frozenset())
+    for rows in (read_rows(source, data, split, places), read_rows(source, data, split)):
+        if len(found) == len(wanted):
+            break
+        for _, _, row in rows:
+            try:
+                sample = reader.read(row)
+            except BadRowError:
+                continue
+            if sample.content_hash in wanted:
+                found.setdefault(sample.content_hash, sample)
+                if len(found) == len(wanted):
+                    break
+    return found
+
+
 def _explain_bad_rows(source: str, bad: list[SkippedRow], num_bad: int, num_rows: int) -> str:
     rows = [f"  {row.source}: {row.problem}" for row in bad[:_SHOWN_BAD_ROWS]]
     if num_bad > len(rows):
@@ -114,7 +154,7 @@ class _PoolBuilder:
                 f"prompt and completion: {forms[sample.conversational]} came. Expected "
                 f"{forms[self._conversational]}, as the first sample has ({self._first})."
             )
-        content = sample.content_id
+        content = sample.content_hash
         sample_id = sample.given_id or content
         self._refuse_id_of_other_content(sample_id, content)
         if sample.given_id is not None:
@@ -136,6 +176,7 @@ class _PoolBuilder:
                 sample.category,
                 sample.metadata,
                 where,
+                content,
             )
         )
         if len(self._rows) == _BATCH_ROWS:

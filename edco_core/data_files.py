@@ -2,7 +2,8 @@
 
 Readers know nothing of samples: they yield ``(line, row)`` with what stands there, and an
 :class:`Unreadable` in place of a row that cannot be taken apart.  What makes a whole file
-unreadable is a DataError, or the error of the library that met it.
+unreadable is a DataError, or the error of the library that met it.  Readers that are told which
+lines are wanted may leave the others out, where that saves taking them apart.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import io
 import json
 import re
 import reprlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -40,6 +41,9 @@ class Unreadable:
 RawRow = tuple[int, Any]
 """Line (row, where there are no lines), 1-based; and a row as it came, or Unreadable."""
 
+Lines = Collection[int] | None
+"""Those that are wanted; None: all."""
+
 
 def shown(value: object) -> str:
     """A value for a message: short, whatever its size."""
@@ -57,13 +61,15 @@ def _open(path: Path) -> gzip.GzipFile | io.BufferedReader:
     return gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb")
 
 
-def _read_json_lines(path: Path) -> Iterator[RawRow]:
+def _read_json_lines(path: Path, lines: Lines = None) -> Iterator[RawRow]:
     with _open(path) as stream:
-        yield from _json_lines(stream)
+        yield from _json_lines(stream, lines)
 
 
-def _json_lines(stream: Iterable[bytes]) -> Iterator[RawRow]:
+def _json_lines(stream: Iterable[bytes], lines: Lines) -> Iterator[RawRow]:
     for line, raw in enumerate(stream, start=1):
+        if lines is not None and line not in lines:
+            continue
         if line == 1:
             raw = raw.removeprefix(_BOM)
         if not raw or raw.isspace():
@@ -92,12 +98,12 @@ def _explain_bad_json(raw: bytes, problem: str) -> Unreadable:
     )
 
 
-def _read_json(path: Path) -> Iterator[RawRow]:
+def _read_json(path: Path, lines: Lines = None) -> Iterator[RawRow]:
     """A list of objects, or JSON lines: the first character tells."""
     with _open(path) as stream:
         content = stream.read().removeprefix(_BOM)
     if not re.match(rb"\s*\[", content):
-        yield from _json_lines(io.BytesIO(content))
+        yield from _json_lines(io.BytesIO(content), lines)
         return
     try:
         text = content.decode()
@@ -155,7 +161,7 @@ def _json_list(path: Path, text: str) -> Iterator[RawRow]:
         refuse(skip_blank(end + 1), "extra data after the list")
 
 
-def _read_csv(path: Path) -> Iterator[RawRow]:
+def _read_csv(path: Path, lines: Lines = None) -> Iterator[RawRow]:
     """Rows by their header's names; an empty cell is no value.
 
     Bytes that are no UTF-8 become lone surrogates, which the check of texts refuses row by row.
@@ -184,8 +190,8 @@ def _read_csv(path: Path) -> Iterator[RawRow]:
             except StopIteration:
                 return
             except csv.Error as error:
-                lines = f"lines {line} to {reader.line_num}"
-                yield line, Unreadable(f"not CSV ({error}), {lines}. Check the quotes.")
+                where = f"lines {line} to {reader.line_num}"
+                yield line, Unreadable(f"not CSV ({error}), {where}. Check the quotes.")
                 continue
             if not cells:
                 continue
@@ -201,16 +207,17 @@ def _read_csv(path: Path) -> Iterator[RawRow]:
             yield line, {name: cell or None for name, cell in zip(header, cells, strict=True)}
 
 
-def _read_parquet(path: Path) -> Iterator[RawRow]:
+def _read_parquet(path: Path, lines: Lines = None) -> Iterator[RawRow]:
     with pq.ParquetFile(path) as file:
-        yield from arrow_rows(file.iter_batches(batch_size=BATCH_ROWS))
+        yield from arrow_rows(file.iter_batches(batch_size=BATCH_ROWS), lines)
 
 
-def arrow_rows(batches: Iterable[Any]) -> Iterator[RawRow]:
+def arrow_rows(batches: Iterable[Any], lines: Lines = None) -> Iterator[RawRow]:
     first = 1
     for batch in batches:
         try:
-            yield from enumerate(batch.to_pylist(), first)
+            if lines is None or any(first <= line < first + batch.num_rows for line in lines):
+                yield from enumerate(batch.to_pylist(), first)
         except UnicodeDecodeError:  # one row spoils its batch: find it
             for index in range(batch.num_rows):
                 try:
@@ -221,7 +228,7 @@ def arrow_rows(batches: Iterable[Any]) -> Iterator[RawRow]:
         first += batch.num_rows
 
 
-READERS: dict[str, Callable[[Path], Iterator[RawRow]]] = {
+READERS: dict[str, Callable[[Path, Lines], Iterator[RawRow]]] = {
     ".csv": _read_csv,
     ".json": _read_json,
     ".jsonl": _read_json_lines,

@@ -30,10 +30,10 @@ _Place = str | Mapping[str, Any]
 
 
 class Sample(NamedTuple):
-    """A row as it goes into the pool's table; ``content_id`` is its id unless it brought one."""
+    """A row as it goes into the pool's table; ``content_hash`` is its id unless it brought one."""
 
     given_id: str | None
-    content_id: str
+    content_hash: str
     prompt: str
     completion: str
     answer: str | None

@@ -10,14 +10,15 @@ import glob
 import os
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 import pyarrow as pa
 
 from edco_core.config import DataSection, nearest
-from edco_core.data_files import BATCH_ROWS, READERS, RawRow, arrow_rows, format_of
+from edco_core.data_files import BATCH_ROWS, READERS, Lines, RawRow, arrow_rows, format_of
 from edco_core.errors import DataError
 
 Split = Literal["train", "eval"]
@@ -26,8 +27,16 @@ _DEFAULT_SPLIT: dict[Split, str] = {"train": "train", "eval": "test"}
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
-def read_rows(source: str, data: DataSection, split: Split) -> Iterator[tuple[str, int, Any]]:
+def read_rows(
+    source: str,
+    data: DataSection,
+    split: Split,
+    wanted: Mapping[str, Lines] | None = None,
+) -> Iterator[tuple[str, int, Any]]:
     """All rows of a source in order, as ``(name, line, row)``; names are short, for people.
+
+    Given ``wanted``, lines by name, only rows that stand there, and nothing behind the last is
+    read.
 
     Raises DataError: nothing there, a format not known, a file that cannot be read, or a setting
     for hub data that would be ignored.
@@ -36,31 +45,40 @@ def read_rows(source: str, data: DataSection, split: Split) -> Iterator[tuple[st
         parts = _parts(source, data, split)
     except OSError as error:
         raise DataError(f"data.{split}: {source}: cannot be read: {error}") from error
-    for name, rows in parts:
+    for name, read in parts:
+        lines = None if wanted is None else wanted.get(name, ())
+        last = max(lines, default=0) if lines is not None else None
+        if last == 0:
+            continue
         try:
-            for line, row in rows:
-                yield name, line, row
+            for line, row in read(lines):
+                if lines is None or line in lines:
+                    yield name, line, row
+                if line == last:
+                    break
         except (OSError, EOFError, zlib.error, pa.ArrowException) as error:
             raise DataError(f"data.{split}: {source}: {name} cannot be read: {error}") from error
 
 
-def _parts(source: str, data: DataSection, split: Split) -> list[tuple[str, Iterator[RawRow]]]:
-    """What a source consists of: the name of each part for people, and its rows, yet unread."""
+def _parts(
+    source: str, data: DataSection, split: Split
+) -> list[tuple[str, Callable[[Lines], Iterator[RawRow]]]]:
+    """What a source consists of: the name of each part for people, and what reads its rows."""
     if data.eval_split is not None and data.eval is None:
         raise DataError("data.eval_split: would be ignored, data.eval is not set. Set it too.")
-    if _is_hub_id(source):
-        return [(_split_of(data, split), _read_hub(source, data, split))]
+    if is_hub_id(source):
+        return [(_split_of(data, split), partial(_read_hub, source, data, split))]
     path = Path(os.path.expanduser(source))
     if not os.path.exists(path) and not glob.has_magic(source):
         _raise_not_found(source, path, f"data.{split}")
     _refuse_ignored_settings(path, data, split)
     if _is_saved_folder(path):
-        return [(_split_of(data, split), _read_saved_folder(path, data, split))]
+        return [(_split_of(data, split), partial(_read_saved_folder, path, data, split))]
     files = _find_files(source, path, f"data.{split}")
-    return [(name, READERS[format_of(file)](file)) for name, file in files]
+    return [(name, partial(READERS[format_of(file)], file)) for name, file in files]
 
 
-def _is_hub_id(source: str) -> bool:
+def is_hub_id(source: str) -> bool:
     """Whether ``org/name`` is meant as a hub id: no path, no glob, no folder ``org`` here."""
     path = Path(os.path.expanduser(source))
     return (
@@ -84,7 +102,7 @@ def _refuse_ignored_settings(path: Path, data: DataSection, split: Split) -> Non
         ignored.append(split_key)
     # One hub_config serves both sources: it has an effect if either of them is on the hub.
     if data.hub_config is not None and not any(
-        _is_hub_id(each) for each in (data.train, data.eval) if each is not None
+        is_hub_id(each) for each in (data.train, data.eval) if each is not None
     ):
         ignored.append("hub_config")
     if ignored:
@@ -155,7 +173,9 @@ def _is_saved_folder(path: Path) -> bool:
     return is_one or (path / "dataset_dict.json").is_file()
 
 
-def _read_saved_folder(path: Path, data: DataSection, split: Split) -> Iterator[RawRow]:
+def _read_saved_folder(
+    path: Path, data: DataSection, split: Split, lines: Lines
+) -> Iterator[RawRow]:
     import datasets
 
     key = f"data.{split}"
@@ -171,10 +191,10 @@ def _read_saved_folder(path: Path, data: DataSection, split: Split) -> Iterator[
                 f"Allowed: {', '.join(sorted(saved))}.{nearest(name, saved)}"
             )
         saved = saved[name]
-    yield from _dataset_rows(saved)
+    yield from _dataset_rows(saved, lines)
 
 
-def _read_hub(source: str, data: DataSection, split: Split) -> Iterator[RawRow]:
+def _read_hub(source: str, data: DataSection, split: Split, lines: Lines) -> Iterator[RawRow]:
     import datasets
 
     name = _split_of(data, split)
@@ -190,9 +210,9 @@ def _read_hub(source: str, data: DataSection, split: Split) -> Iterator[RawRow]:
             f"restricted; without a network, load it once with one ('hf download --repo-type "
             f"dataset {source}') or give a local copy."
         ) from error
-    yield from _dataset_rows(found)
+    yield from _dataset_rows(found, lines)
 
 
-def _dataset_rows(dataset: Any) -> Iterator[RawRow]:
+def _dataset_rows(dataset: Any, lines: Lines) -> Iterator[RawRow]:
     # Arrow batches: follows a shuffled or filtered data set, and decodes no images or audio.
-    yield from arrow_rows(dataset.with_format("arrow").iter(batch_size=BATCH_ROWS))
+    yield from arrow_rows(dataset.with_format("arrow").iter(batch_size=BATCH_ROWS), lines)

@@ -61,5 +61,17 @@ class StopRequested(EdcoError):
     """A signal asked for a clean stop and a safe point was reached: the run can be resumed."""
 
 
+class WithheldError(EdcoError):
+    """Stands for an error whose own words may quote samples that are not to be kept anywhere."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(
+            f"{type(error).__name__}, whose words may quote samples: they were printed, and not "
+            "kept (store.keep_texts: false)"
+        )
+        if isinstance(error, EdcoError):
+            self.exit_code = error.exit_code
+
+
 class TrainingError(EdcoError, RuntimeError):
     """Training cannot go on: a loss that is not finite, a checkpoint unlike its hash."""

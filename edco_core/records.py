@@ -49,8 +49,9 @@ class Pool:
     """Where it came from, for people: a path, a glob or a hub id."""
     table: pa.Table
     """Columns, one row per sample in ordinal order: ``sample_id``, ``prompt``, ``completion``,
-    ``answer``, ``category``, ``metadata`` (JSON), ``source`` (file and line); all text, the last
-    four nullable.  Conversational prompts and completions are JSON lists of messages."""
+    ``answer``, ``category``, ``metadata`` (JSON), ``source`` (file and line), ``content_hash`` (of
+    prompt, completion and answer; the id of samples that bring none); all text, the four before the
+    last nullable.  Conversational prompts and completions are JSON lists of messages."""
     conversational: bool
     num_duplicates: int = 0
     skipped: tuple[SkippedRow, ...] = ()

@@ -3,12 +3,15 @@ commands must load neither torch nor Prefect, so each command imports what it ne
 
 Results go to standard output, everything else to standard error.  Exit codes: 0, 1 for what
 failed or was stopped, 2 for bad input.
+
+Longer than 400 lines: one short function per command, all of them in one place.
 """
 
 from __future__ import annotations
 
 import atexit
 import json
+import logging
 import os
 import sys
 import warnings
@@ -18,6 +21,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from flows.reading import Answer
     from storage import Ledger
 
 app = typer.Typer(
@@ -29,8 +35,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-db_app = typer.Typer(help="Migrations of the ledger.", no_args_is_help=True, rich_markup_mode=None)
+db_app = typer.Typer(
+    help="Migrations and upkeep of the ledger.", no_args_is_help=True, rich_markup_mode=None
+)
 app.add_typer(db_app, name="db")
+runs_app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
+app.add_typer(runs_app, name="runs")
 
 ConfigArg = Annotated[Path, typer.Argument(help="Configuration file (YAML).", metavar="CONFIG")]
 RunArg = Annotated[
@@ -45,6 +55,7 @@ StoreOption = Annotated[
     typer.Option("--store", help="Ledger URL. Default: $EDCO_STORE, else duckdb:///edco.duckdb."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
+CsvOption = Annotated[bool, typer.Option("--csv", help="Rows as CSV on standard output.")]
 
 
 @app.command()
@@ -128,31 +139,52 @@ def resume(run_id: RunArg, store: StoreOption = None) -> None:
     resume_run(run_id, _store_url(store))
 
 
-@app.command()
-def runs(store: StoreOption = None, as_json: JsonOption = False) -> None:
-    """List all runs."""
-    from flows.display import print_table
-    from flows.reading import live_status
-    from storage import queries
+@runs_app.callback()
+def runs(
+    context: typer.Context,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+    as_csv: CsvOption = False,
+) -> None:
+    """List all runs; or remove one: edco runs rm RUN_ID."""
+    if context.invoked_subcommand is not None:
+        if store or as_json or as_csv:
+            from edco_core.errors import InputError
 
-    rows = queries.runs(_ledger(store))
-    if as_json:
-        _print_json(rows)
+            verb = f"edco runs {context.invoked_subcommand}"
+            raise InputError(f"options go behind the command: {verb} … --store URL")
         return
-    columns = {
-        "run_id": "run", "status": "status", "strategy": "strategy", "intervals": "intervals",
-        "pool_size": "pool", "top_n": "top N", "metric": "metric", "last_metric": "last",
-        "best_metric": "best", "created_at": "created",
-    }  # fmt: skip
-    print_table([_short(row) | {"status": live_status(row)} for row in rows], columns)
+    from flows.reading import show_runs
+
+    _tell(store, as_json, as_csv, show_runs)
+
+
+@runs_app.command("rm")
+def runs_rm(
+    run_id: RunArg,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    files: Annotated[
+        bool, typer.Option("--files", help="Remove the run's folder as well: checkpoints and all.")
+    ] = False,
+    store: StoreOption = None,
+) -> None:
+    """Remove a run from the ledger, and its data set if no other run uses it."""
+    from flows.upkeep import remove_run
+
+    remove_run(run_id, _store_url(store), yes=yes, files=files)
 
 
 @app.command()
-def show(run_id: RunArg, store: StoreOption = None, as_json: JsonOption = False) -> None:
-    """One run, interval by interval."""
+def show(
+    run_id: RunArg,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+    as_csv: CsvOption = False,
+) -> None:
+    """One run, interval by interval (the rows of --csv)."""
     from flows.reading import show_run
 
-    _answer(show_run(_ledger(store), run_id), as_json)
+    _tell(store, as_json, as_csv, show_run, run_id)
 
 
 @app.command()
@@ -162,19 +194,25 @@ def why(
     interval: Annotated[int | None, typer.Option(help="Only this interval.")] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
+    as_csv: CsvOption = False,
 ) -> None:
     """Why a sample was in the curriculum, or why not: score, rank, cutoff, rule, history."""
     from flows.reading import why_sample
 
-    _answer(why_sample(_ledger(store), run_id, sample_id, interval), as_json)
+    _tell(store, as_json, as_csv, why_sample, run_id, sample_id, interval)
 
 
 @app.command()
-def turnover(run_id: RunArg, store: StoreOption = None, as_json: JsonOption = False) -> None:
+def turnover(
+    run_id: RunArg,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+    as_csv: CsvOption = False,
+) -> None:
     """How each curriculum differs from the one before."""
     from flows.reading import show_turnover
 
-    _answer(show_turnover(_ledger(store), run_id), as_json)
+    _tell(store, as_json, as_csv, show_turnover, run_id)
 
 
 @app.command()
@@ -184,13 +222,22 @@ def difficult(
     min_streak: Annotated[
         int, typer.Option(min=1, help="Selected at least so many intervals in a row.")
     ] = 2,
+    never_learned: Annotated[
+        bool,
+        typer.Option(
+            "--never-learned",
+            help="Of these, only samples whose score did not fall: as high or higher when they "
+            "were selected the last time as when they were selected the first time.",
+        ),
+    ] = False,
     store: StoreOption = None,
     as_json: JsonOption = False,
+    as_csv: CsvOption = False,
 ) -> None:
     """Samples that persist as difficult: selected again and again."""
     from flows.reading import show_difficult
 
-    _answer(show_difficult(_ledger(store), run_id, limit, min_streak), as_json)
+    _tell(store, as_json, as_csv, show_difficult, run_id, limit, min_streak, never_learned)
 
 
 @app.command()
@@ -205,14 +252,33 @@ def replay(
     ] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
+    as_csv: CsvOption = False,
 ) -> None:
     """Recompute every selection from stored scores, without a model."""
     from flows.replay import replay_run
 
+    _refuse_both(as_json, as_csv)
     answer, as_stored = replay_run(_ledger(store), run_id, strategy, overrides or [])
-    _answer(answer, as_json)
+    _answer(answer, as_json, as_csv)
     if not as_stored:
         raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    run_id: RunArg,
+    form: Annotated[str, typer.Option("--format", help="parquet, csv or jsonl.")] = "parquet",
+    folder: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="A new folder. Default: RUN_ID-export.", metavar="DIR"),
+    ] = None,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The ledger of a run as files, one per view."""
+    from flows.export import export_run
+
+    _answer(export_run(_ledger(store), run_id, form, folder), as_json)
 
 
 @app.command()
@@ -230,7 +296,7 @@ def query(
     as_json: JsonOption = False,
 ) -> None:
     """Read-only SQL on the ledger; the database itself refuses to write."""
-    from flows.reading import run_query
+    from flows.querying import run_query
 
     if as_json and output not in ("table", "json"):
         from edco_core.errors import InputError
@@ -288,6 +354,25 @@ def db_check(store: StoreOption = None) -> None:
     print("the ledger is as it should be")
 
 
+@db_app.command("vacuum")
+def db_vacuum(store: StoreOption = None) -> None:
+    """Give back the space in the ledger that nothing uses any more."""
+    from flows.upkeep import vacuum
+
+    vacuum(_store_url(store))
+
+
+@db_app.command("copy")
+def db_copy(
+    source: Annotated[str, typer.Argument(help="Ledger URL to copy from.", metavar="SRC")],
+    target: Annotated[str, typer.Argument(help="Ledger URL of an empty place.", metavar="DST")],
+) -> None:
+    """Copy a ledger to another place, DuckDB or Postgres, and compare both."""
+    from flows.upkeep import copy
+
+    copy(source, target)
+
+
 def main() -> NoReturn:
     """Run the command line; one message for every mistake, and the exit code for it."""
     atexit.register(_say_nothing_more)  # first registered, so the last to be called
@@ -296,6 +381,8 @@ def main() -> NoReturn:
     for key in ("HF_DATASETS_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_PROGRESS_BARS"):
         os.environ.setdefault(key, "1")  # the bars are ours
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    # PEFT imports it wherever it is installed, and it complains of what only it would use.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         app(prog_name="edco", standalone_mode=True)
@@ -337,9 +424,30 @@ def _ledger(store: str | None) -> Ledger:
     return open_ledger(_store_url(store), read_only=True)
 
 
-def _answer(answer: Any, as_json: bool) -> None:
+def _tell(
+    store: str | None, as_json: bool, as_csv: bool, question: Callable[..., Answer], *given: Any
+) -> None:
+    """One answer from one opening of the ledger, which is closed before anything is printed."""
+    from storage import open_snapshot
+
+    _refuse_both(as_json, as_csv)
+    with open_snapshot(_store_url(store), on_wait=_say) as ledger:
+        answer = question(ledger, *given)
+    _answer(answer, as_json, as_csv)
+
+
+def _refuse_both(as_json: bool, as_csv: bool) -> None:
+    if as_json and as_csv:
+        from edco_core.errors import InputError
+
+        raise InputError("--json and --csv were given; choose one.")
+
+
+def _answer(answer: Answer, as_json: bool, as_csv: bool = False) -> None:
     if as_json:
         _print_json(answer.facts)
+    elif as_csv:
+        answer.print_csv()
     else:
         answer.print()
 
@@ -350,11 +458,6 @@ def _print_json(value: Any) -> None:
 
 def _say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
-
-
-def _short(row: dict[str, Any]) -> dict[str, Any]:
-    done = f"{row['intervals_done']}/{row['intervals_planned']}"
-    return row | {"intervals": done, "created_at": str(row["created_at"])[:16].replace("T", " ")}
 
 
 if __name__ == "__main__":

@@ -50,11 +50,12 @@ def progress(label: str) -> Iterator[OnProgress]:
 
 
 def number(value: object, digits: int = 3) -> str:
-    """A cell: floats to ``digits`` places, nothing as a dash."""
+    """A cell: floats to ``digits`` places (small ones to as many figures), nothing as a dash."""
     if value is None:
         return "–"
     if isinstance(value, float):
-        return f"{value:.{digits}f}"
+        small = 0 < abs(value) < 10.0**-digits
+        return f"{value:.{digits}g}" if small else f"{value:.{digits}f}"
     return str(value)
 
 

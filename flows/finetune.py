@@ -15,29 +15,33 @@ from flows.open_run import get_open_run
 
 @task(name="checkpoint", task_run_name="checkpoint · interval {interval}", cache_policy=NO_CACHE)
 def checkpoint(run_id: str, interval: int) -> None:
-    stages.take_checkpoint(get_open_run(run_id), interval)
+    with get_open_run(run_id).withholding_texts() as run:
+        stages.take_checkpoint(run, interval)
 
 
 @task(name="score", task_run_name="score · interval {interval}", cache_policy=NO_CACHE)
 def score(run_id: str, interval: int) -> None:
-    stages.score_pool(get_open_run(run_id), interval)
+    with get_open_run(run_id).withholding_texts() as run:
+        stages.score_pool(run, interval)
 
 
 @task(name="select", task_run_name="select · interval {interval}", cache_policy=NO_CACHE)
 def select(run_id: str, interval: int) -> None:
-    stages.select_curriculum(get_open_run(run_id), interval)
+    with get_open_run(run_id).withholding_texts() as run:
+        stages.select_curriculum(run, interval)
 
 
 @task(name="train", task_run_name="train · interval {interval}", cache_policy=NO_CACHE)
 def train(run_id: str, interval: int) -> None:
-    stages.train_interval(get_open_run(run_id), interval)
+    with get_open_run(run_id).withholding_texts() as run:
+        stages.train_interval(run, interval)
 
 
 @flow(name="finetune", flow_run_name="{run_id}", validate_parameters=False)
 def finetune(run_id: str, num_intervals: int) -> None:
     """Fine-tune under a curriculum the model itself chooses, interval by interval."""
-    run = get_open_run(run_id)
-    with run.stopping_on_signals():  # again: Prefect has put its own handler for SIGTERM
+    # Signals again: Prefect has put its own handler for SIGTERM.
+    with get_open_run(run_id).withholding_texts() as run, run.stopping_on_signals():
         for interval in range(num_intervals):
             checkpoint(run_id, interval)
             score(run_id, interval)

@@ -4,10 +4,12 @@ look at next."""
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shlex
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -16,9 +18,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edco_core.config import DEFAULT_STORE_URL, Config
-from edco_core.errors import InputError, LeaseLostError, StopRequested
+from edco_core.errors import EdcoError, InputError, LeaseLostError, StopRequested
 from flows.display import INTERVAL_COLUMNS, print_table, say
-from flows.prepare import check_ledger, check_new_folder, check_run_id, complete, load_inputs
+from flows.prepare import (
+    check_ledger,
+    check_new_folder,
+    check_run_id,
+    check_texts,
+    complete,
+    load_inputs,
+)
 from flows.server import prefect_api
 from storage import masked, open_ledger, queries
 
@@ -39,6 +48,7 @@ def start_run(config: Config, store_url: str, run_id: str | None) -> str:
     check_ledger(store_url, run_id)
     check_new_folder(Path(config.run.output_dir) / run_id)
     inputs = load_inputs(config)
+    check_texts(inputs, store_url)
 
     def create() -> OpenRun:
         from edco_core.loading import ModelHost
@@ -103,8 +113,29 @@ def _carry_out(own: Callable[[], OpenRun], store_url: str) -> None:
                 raise  # resuming would change nothing
             except (Exception, KeyboardInterrupt) as error:
                 _say_how_to_go_on(run.run_id, error, store_url)
+                if (problem := _file_problem(error, run.run_dir)) is not None:
+                    raise problem from error
                 raise
     _print_result(run.ledger, run, store_url)
+
+
+# The last two are how torch says that a file could not be written to its end.
+_NO_ROOM = re.compile(
+    r"No space left|File too large|Disk quota exceeded|"
+    r"PytorchStreamWriter failed|inline_container\.cc.* unexpected pos"
+)
+
+
+def _file_problem(error: BaseException, run_dir: Path) -> EdcoError | None:
+    """What the disk refused, in one message; None for errors of another kind."""
+    if isinstance(error, EdcoError):
+        return None
+    if _NO_ROOM.search(str(error)):
+        return EdcoError(
+            f"{error}: there is no room left. Make room on the disks of {run_dir} and "
+            f"{tempfile.gettempdir()} and try again; what was finished before is kept"
+        )
+    return EdcoError(str(error)) if isinstance(error, OSError) else None
 
 
 def _say_how_to_go_on(run_id: str, error: BaseException, store_url: str) -> None:

@@ -8,8 +8,9 @@ import shutil
 import signal
 import socket
 import threading
+import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from types import FrameType
@@ -26,12 +27,17 @@ from edco_core.errors import (
     DataError,
     EdcoError,
     LeaseLostError,
+    LedgerBusyError,
+    LedgerError,
     ModelError,
+    RunExistsError,
     StopRequested,
+    TrainingError,
+    WithheldError,
 )
 from edco_core.evaluation import Evaluator
 from edco_core.loading import ModelHost, base_fingerprint, pick_device
-from edco_core.records import Evaluation, Lease, Pool
+from edco_core.records import Evaluation, Lease, Pool, RunStatus
 from edco_core.scoring import SCORERS, PrefixEntropyScorer
 from edco_core.training.sft import Plan, SftTrainer
 from flows.display import OnProgress, progress, say
@@ -42,6 +48,11 @@ logger = logging.getLogger(__name__)
 
 LEASE_TTL_S = 60.0
 _RENEW_EVERY_S = LEASE_TTL_S / 4
+_PATIENCE_WHEN_STOPPING_S = 5.0
+
+_QUOTE_NO_SAMPLE = (
+    LeaseLostError, LedgerError, ModelError, OSError, StopRequested, TrainingError, WithheldError,
+)  # fmt: skip
 
 _open_runs: dict[str, OpenRun] = {}
 
@@ -150,6 +161,7 @@ class OpenRun:
                 raise KeyboardInterrupt
             self._stop_signal = signal.Signals(number).name
             say(f"{self._stop_signal}: stopping at the next safe point; what is done is kept")
+            self.ledger.wait_at_most(_PATIENCE_WHEN_STOPPING_S)
 
         for each in previous:
             signal.signal(each, ask)
@@ -170,8 +182,8 @@ class OpenRun:
                 except LeaseLostError as error:
                     self._lease_error = error
                     return
-                except Exception:  # the ledger is busy or away for now
-                    logger.warning("the lease could not be renewed; trying again", exc_info=True)
+                except Exception as error:  # the ledger is busy or away for now
+                    logger.warning("the lease could not be renewed; trying again: %s", error)
 
         thread = threading.Thread(target=renew, name="edco-lease", daemon=True)
         thread.start()
@@ -182,19 +194,45 @@ class OpenRun:
             thread.join()
 
     @contextmanager
+    def withholding_texts(self) -> Iterator[OpenRun]:
+        """Print errors whose words may quote samples, where the ledger is not to keep those.
+
+        The ledger and Prefect's server keep the words of errors: a WithheldError takes their place.
+        """
+        try:
+            yield self
+        except _QUOTE_NO_SAMPLE:
+            raise
+        except Exception as error:
+            if self.config.store.keep_texts:
+                raise
+            if isinstance(error, EdcoError):
+                say(str(error))
+            else:
+                traceback.print_exception(error)
+            raise WithheldError(error) from None
+
+    def _record_end(self, status: RunStatus, message: str) -> None:
+        """A ledger that cannot take it must not hide why the run ended; the lease runs out."""
+        with suppress(EdcoError):
+            self.ledger.release(self.lease, status, message)
+
+    @contextmanager
     def owned(self) -> Iterator[OpenRun]:
         """Hold the lease for this block and record how it ended."""
         _open_runs[self.run_id] = self
         try:
-            with self._renewing_lease():
+            with self._renewing_lease(), self.withholding_texts():
                 yield self
         except LeaseLostError:
             raise  # the run is another process's now; its record is not ours to write
+        except LedgerBusyError:
+            raise  # all patience is spent; the lease runs out by itself
         except (StopRequested, KeyboardInterrupt) as error:
-            self.ledger.release(self.lease, "interrupted", str(error) or "stopped by SIGINT")
+            self._record_end("interrupted", str(error) or "stopped by SIGINT")
             raise
         except BaseException as error:
-            self.ledger.release(self.lease, "failed", f"{type(error).__name__}: {error}")
+            self._record_end("failed", f"{type(error).__name__}: {error}")
             raise
         else:
             self.ledger.release(self.lease, "finished")
@@ -225,14 +263,16 @@ def create(
         ) from error
     try:
         trainer.prepare()
+        ledger = open_ledger()
+        for pool in (prepared.pool, prepared.eval_pool):
+            if pool is not None:
+                ledger.register_pool(pool, keep_texts=prepared.config.store.keep_texts)
+        lease = ledger.create_run(spec, owner=this_process(), ttl_s=LEASE_TTL_S)
+    except RunExistsError:
+        raise  # the folder is the other run's
     except BaseException:
         shutil.rmtree(run_dir, ignore_errors=True)
         raise
-    ledger = open_ledger()
-    ledger.register_pool(prepared.pool)
-    if prepared.eval_pool is not None:
-        ledger.register_pool(prepared.eval_pool)
-    lease = ledger.create_run(spec, owner=this_process(), ttl_s=LEASE_TTL_S)
     write_config(run_dir, prepared.config)
     run = OpenRun(
         ledger, lease, prepared.config, prepared.plan, prepared.pool, prepared.eval_pool, run_dir

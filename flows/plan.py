@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from edco_core.config import Config
-from flows.prepare import check_ledger, complete, load_inputs
+from flows.prepare import check_ledger, check_texts, complete, load_inputs
 
 
 def describe(config: Config, store_url: str) -> dict[str, Any]:
     """Check everything without training and give the plan and its budget."""
     ledger = check_ledger(store_url)
-    prepared = complete(load_inputs(config))
+    inputs = load_inputs(config)
+    check_texts(inputs, store_url)
+    prepared = complete(inputs)
     config, plan, pool = prepared.config, prepared.plan, prepared.pool
     peft = config.model.peft
     facts: dict[str, Any] = {
@@ -28,6 +30,7 @@ def describe(config: Config, store_url: str) -> dict[str, Any]:
         "total_steps": plan.total_steps,
         "samples_scored": plan.num_intervals * len(pool),
         "ledger": ledger,
+        "texts_in_ledger": "kept" if config.store.keep_texts else "not kept",
     }
     if prepared.eval_pool is not None and config.evaluation is not None:
         facts["evaluation"] = f"{len(prepared.eval_pool)} samples, {config.evaluation.metric}"

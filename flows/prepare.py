@@ -86,7 +86,7 @@ def check_ledger(store_url: str, run_id: str | None = None) -> str:
     Returns what was found, for people.
     """
     database = Database(store_url, read_only=True)
-    if database.path is not None and not database.path.exists():
+    if database.path is not None and not database.exists():
         if not database.path.parent.is_dir():
             raise ConfigError(
                 f"store.url: '{database.path.parent}' is no folder, so {database.address} cannot "
@@ -94,6 +94,13 @@ def check_ledger(store_url: str, run_id: str | None = None) -> str:
             )
         check_writable(database.path.parent, "store.url")
         return f"{database.address} (will be made)"
+    if database.path is not None:  # DuckDB writes beside the file, too
+        check_writable(database.path.parent, "store.url")
+        if not os.access(database.path, os.W_OK):
+            raise ConfigError(
+                f"store.url: '{database.path}' cannot be written to by this user. Change its "
+                "permissions, or give another --store URL."
+            )
     if db_current(store_url) is None:
         return f"{database.address} (will be made)"
     ledger = open_ledger(store_url, read_only=True)
@@ -105,6 +112,17 @@ def check_ledger(store_url: str, run_id: str | None = None) -> str:
                 f"'edco resume {run_id}', or give another --run-id."
             )
     return ledger.address
+
+
+def check_texts(inputs: Inputs, store_url: str) -> None:
+    """Raise InputError where the ledger has texts that are to be kept out of it."""
+    if inputs.config.store.keep_texts:
+        return
+    database = Database(store_url, read_only=True)
+    if database.exists() and db_current(store_url) is not None:
+        pools = [pool for pool in (inputs.pool, inputs.eval_pool) if pool is not None]
+        ledger = open_ledger(store_url, read_only=True)
+        ledger.refuse_kept_texts([pool.fingerprint for pool in pools])
 
 
 def load_pools(config: Config) -> tuple[Pool, Pool | None]:

@@ -5,34 +5,54 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edco_core.errors import InputError
 from flows.display import INTERVAL_COLUMNS, number, print_table
+from flows.texts import with_texts
 from storage import Ledger, queries
+from storage.queries import Rows
 
-_TERMINAL_ROWS = 100
 _SPARKS = "▁▂▃▄▅▆▇█"
+_NO_TEXT = "(text not kept in the ledger)"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Facts for ``--json``, and how to print them for people."""
+    """What a command found: facts for ``--json``, rows for ``--csv``, and how people see it."""
 
     facts: Any
-    lines: list[str]
-    rows: list[dict[str, Any]]
+    rows: Rows
     columns: dict[str, str]
-    after: list[str]
+    """Of the rows people see: key to heading."""
+    shown: Sequence[dict[str, Any]] | None = None
+    """The rows people see, where they are not ``rows`` themselves."""
+    lines: Sequence[str] = ()
+    after: Sequence[str] = ()
 
     def print(self) -> None:
+        """For people."""
         for line in self.lines:
             print(line)
         if self.rows:
-            print_table(self.rows, self.columns)
+            print_table(self.rows if self.shown is None else self.shown, self.columns)
         for line in self.after:
             print(line)
+
+    def print_csv(self) -> None:
+        """For programs: every column, with its names also where there are no rows."""
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(self.rows.columns)
+        writer.writerows([cell(row[name]) for name in self.rows.columns] for row in self.rows)
+
+
+def cell(value: Any) -> Any:
+    """A value as CSV holds it: what ``--json`` gives, lists and objects as JSON."""
+    value = queries.jsonable(value)
+    if isinstance(value, (bool, dict, list)):
+        return json.dumps(value, ensure_ascii=False)
+    return value
 
 
 def live_status(run: dict[str, Any]) -> str:
@@ -42,6 +62,27 @@ def live_status(run: dict[str, Any]) -> str:
     if run["status"] == "running" and run["current_stage"] is not None:
         return f"running ({run['current_interval']} {run['current_stage']})"
     return str(run["status"])
+
+
+def show_runs(ledger: Ledger) -> Answer:
+    """All runs."""
+    rows = queries.runs(ledger)
+    columns = {
+        "run_id": "run", "status": "status", "strategy": "strategy", "intervals": "intervals",
+        "pool_size": "pool", "top_n": "top N", "metric": "metric", "last_metric": "last",
+        "best_metric": "best", "created_at": "created",
+    }  # fmt: skip
+    shown = [
+        row
+        | {
+            "status": live_status(row),
+            "intervals": f"{row['intervals_done']}/{row['intervals_planned']}",
+            "created_at": str(row["created_at"])[:16].replace("T", " "),
+        }
+        for row in rows
+    ]
+    empty = "there is no run yet; begin with: edco run CONFIG"
+    return Answer(rows, rows, columns, shown, after=[] if rows else [empty])
 
 
 def show_run(ledger: Ledger, prefix: str) -> Answer:
@@ -71,7 +112,7 @@ def show_run(ledger: Ledger, prefix: str) -> Answer:
             f"saved under {run['run_dir']}/checkpoints/interval-{best['interval']:03d}"
         )
     facts = {"run": run, "intervals": rows, "evaluations": evaluations}
-    return Answer(facts, lines, rows, INTERVAL_COLUMNS, after)
+    return Answer(facts, rows, INTERVAL_COLUMNS, lines=lines, after=after)
 
 
 def show_turnover(ledger: Ledger, prefix: str) -> Answer:
@@ -83,13 +124,19 @@ def show_turnover(ledger: Ledger, prefix: str) -> Answer:
         "n_first_time": "first-time", "n_returned": "returned", "n_stayed": "stayed",
         "n_left": "left", "jaccard": "jaccard",
     }  # fmt: skip
-    return Answer(rows, [], rows, columns, [] if rows else ["no curriculum has been selected yet"])
+    empty = "no curriculum has been selected yet"
+    return Answer(rows, rows, columns, after=[] if rows else [empty])
 
 
-def show_difficult(ledger: Ledger, prefix: str, limit: int, min_streak: int) -> Answer:
-    """Samples selected again and again."""
+def show_difficult(
+    ledger: Ledger, prefix: str, limit: int, min_streak: int, never_learned: bool
+) -> Answer:
+    """Samples selected again and again; with ``never_learned``, those it did not help."""
     run_id = ledger.find_run(prefix)
-    rows = queries.difficult(ledger, run_id, limit=limit, min_streak=min_streak)
+    rows = queries.difficult(
+        ledger, run_id, limit=limit, min_streak=min_streak, never_learned=never_learned
+    )
+    rows = Rows(rows.columns, with_texts(ledger, run_id, rows))
     columns = {
         "sample_id": "sample", "times_selected": "selected", "longest_streak": "streak",
         "score_first": "first score", "score_last": "last score", "category": "category",
@@ -97,64 +144,120 @@ def show_difficult(ledger: Ledger, prefix: str, limit: int, min_streak: int) -> 
     }  # fmt: skip
     shown = [row | {"prompt": _one_line(row["prompt"], 70)} for row in rows]
     empty = f"no sample was selected {min_streak} intervals in a row"
-    return Answer(rows, [], shown, columns, [] if rows else [empty])
+    if never_learned:
+        empty += " without its score falling"
+    return Answer(rows, rows, columns, shown, after=[] if rows else [empty])
 
 
 def why_sample(ledger: Ledger, prefix: str, sample: str, interval: int | None) -> Answer:
     """Why a sample was in the curriculum of each interval, or why not."""
     run_id = ledger.find_run(prefix)
-    facts = queries.why(ledger, run_id, sample, interval)
-    found, history = facts["sample"], facts["history"]
+    whole = queries.why(ledger, run_id, sample)
+    (found,), history = with_texts(ledger, run_id, [whole["sample"]]), whole["history"]
+    facts = whole if interval is None else queries.at_interval(whole, interval)
+    rows = Rows((*history.columns, "missed_by", "explanation"), map(_explained, facts["history"]))
+    rule = _rule(rows)
+    facts = {"run_id": run_id, "sample": found, "rule": rule, "history": rows}
     lines = [
-        f"sample    {found['sample_id']}"
+        f"sample      {found['sample_id']}"
         + (f"  category {found['category']}" if found["category"] else "")
         + (f"  from {found['source']}" if found["source"] else ""),
-        f"prompt    {_one_line(found['prompt'], 160)}",
-        f"answer    {_one_line(found['completion'], 160)}",
+        f"prompt      {_one_line(found['prompt'], 160)}",
+        f"answer      {_one_line(found['completion'], 160)}",
     ]
-    scores = [row["score"] for row in history]
-    if len(scores) > 1:
-        lines.append(f"score     {sparkline(scores)}  {scores[0]:.3f} → {scores[-1]:.3f}")
-    for row in history:
-        row["explanation"] = explain(row)
+    if rule:
+        parameters = (
+            f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
+            for key, value in rule["parameters"].items()
+        )
+        lines.append(f"rule        {rule['name']}: {', '.join(parameters)}")
+    if len(history) > 1:
+        lines += [
+            f"{name:<10}  {sparkline([row[name] for row in history])}  "
+            f"{history[0][name]:.{digits}f} → {history[-1][name]:.{digits}f}"
+            for name, digits in (("score", 3), ("percentile", 1))
+        ]
+        times = [row["selected"] for row in history]
+        marks = "".join("●" if selected else "·" for selected in times)
+        lines.append(f"selected    {marks}  {sum(times)} of {len(times)} intervals")
     columns = {
         "interval": "interval", "score": "score", "rank": "rank", "percentile": "percentile",
         "cutoff": "cutoff", "checkpoint_id": "checkpoint", "explanation": "why",
     }  # fmt: skip
-    return Answer(facts, lines, history, columns, [])
+    after = [] if rows else ["no interval has been scored yet"]
+    return Answer(facts, rows, columns, lines=lines, after=after)
 
 
-def explain(row: dict[str, Any]) -> str:
-    """One interval's decision about one sample, in words, from what the ledger stores."""
+def _rule(history: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """The rule of the curricula and its parameters: what was the same at each of the intervals."""
+    used = [row for row in history if row["selection_facts"] is not None]
+    if not used:
+        return None
+    first = used[0]["selection_facts"]
+    return {
+        "name": first.get("rule", used[0]["selection_reason"]),
+        "parameters": {
+            name: value
+            for name, value in first.items()
+            if name != "rule" and all(r["selection_facts"].get(name) == value for r in used)
+        },
+    }
+
+
+def _explained(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of a sample's history with one interval's decision about it.
+
+    ``missed_by`` is how much lower the score of a sample left out was than the lowest selected
+    one, where scores decide; ``probability`` its chance to be drawn, where chance does.
+    """
     rule = row["selection_facts"]
-    if rule is None:
-        return "scored; no curriculum has been selected yet"
     rank = f"rank {row['rank']} of {row['n_scored']}"
-    if rule.get("rule") not in ("edco", "random"):  # a strategy that explains nothing more
-        where = f"in, at position {row['position']}" if row["selected"] else "out"
-        return f"{where}: {row['reason'] or 'not selected'} ({rank}, cutoff {row['cutoff']})"
+    row = {**row, "missed_by": None}
+    if rule is None:
+        return row | {"explanation": "scored; no curriculum has been selected yet"}
+    kind = rule.get("rule")
     if row["selected"]:
-        place = f"in, at position {row['position']}"
-        if rule["rule"] == "random":
-            return f"{place}: drawn uniformly, {rule['num_samples']} of {rule['pool_size']}"
-        if rule["temperature"] == 0:
-            return f"{place}: among the {rule['num_samples']} highest ({rank})"
-        return f"{place}: drawn with probability {row['probability']:.3f} ({rank})"
-    if rule["rule"] == "random":
-        share = rule["num_samples"] / rule["pool_size"]
-        return f"out: not drawn; every sample had probability {share:.3f}"
-    if row["rank"] <= rule["num_skipped"]:
-        return f"out: among the {rule['num_skipped']} highest, which skip_top leaves out ({rank})"
-    if rule["temperature"] == 0:
-        missed = row["cutoff"] - row["score"]
-        return f"out: {missed:.4f} below the cutoff {row['cutoff']:.4f} ({rank})"
-    # Only here is a strategy's formula needed; reading commands otherwise load no NumPy.
-    import numpy as np
+        how = str(row["reason"])
+        if kind == "random":
+            how = f"drawn uniformly, {rule['num_samples']} of {rule['pool_size']}"
+        elif kind == "edco" and rule["temperature"] == 0:
+            how = f"among the {rule['num_samples']} highest ({rank})"
+        elif row["probability"] is not None:
+            how = f"drawn with probability {row['probability']:.3f} ({rank})"
+        return row | {"explanation": f"in, at position {row['position']}: {how}"}
+    if kind == "random":
+        row["probability"] = rule["num_samples"] / rule["pool_size"]
+        how = f"not drawn; every sample had probability {row['probability']:.3f}"
+        return row | {"explanation": f"out: {how}"}
+    if kind == "edco" and row["rank"] <= rule["num_skipped"]:
+        how = f"among the {rule['num_skipped']} highest, which skip_top leaves out ({rank})"
+        return row | {"probability": 0.0, "explanation": f"out: {how}"}
+    if row["cutoff"] is not None:
+        row["missed_by"] = row["cutoff"] - row["score"]
+    distance = _distance(row)
+    if kind != "edco":  # a strategy that explains nothing more
+        how = f"not selected ({rank})"
+    elif rule["temperature"] == 0:
+        short = row["rank"] - rule["num_skipped"] - rule["num_samples"]
+        how = f"not among the {rule['num_samples']} highest ({rank}), {short} places short"
+    else:
+        # Only here is a strategy's formula needed; reading commands otherwise load no NumPy.
+        import numpy as np
 
-    from edco_core.curriculum.edco import inclusion_probability
+        from edco_core.curriculum.edco import inclusion_probability
 
-    chance = float(inclusion_probability(np.array([row["score"]]), rule)[0])
-    return f"out: not drawn; its probability was {chance:.3f} ({rank})"
+        row["probability"] = float(inclusion_probability(np.array([row["score"]]), rule)[0])
+        how = f"not drawn; its probability was {row['probability']:.3f} ({rank})"
+    return row | {"explanation": f"out: {how}{distance}"}
+
+
+def _distance(row: dict[str, Any]) -> str:
+    if row["missed_by"] is None:
+        return ""
+    if row["missed_by"] == 0:
+        return "; as high as the lowest selected"
+    where = "below" if row["missed_by"] > 0 else "above"
+    return f"; {abs(row['missed_by']):.4f} {where} the lowest selected"
 
 
 def sparkline(values: list[float]) -> str:
@@ -164,68 +267,6 @@ def sparkline(values: list[float]) -> str:
     return "".join(_SPARKS[round((v - low) / span * (len(_SPARKS) - 1))] for v in values)
 
 
-def run_query(
-    ledger: Ledger,
-    sql: str,
-    params: list[str],
-    output: str,
-    limit: int | None,
-    timeout_s: float,
-) -> None:
-    """Run read-only SQL and write the rows in one of four formats to standard output."""
-    writers = {"table": _as_table, "json": _as_json, "csv": _as_csv, "parquet": _as_parquet}
-    if output not in writers:
-        raise InputError(f"--format {output}: allowed are {', '.join(sorted(writers))}.")
-    given = {}
-    for param in params:
-        name, separator, value = param.partition("=")
-        if not separator or not name.isidentifier():
-            raise InputError(f"-p {param}: expected name=value, for :name in the SQL.")
-        given[name] = value  # text: the database knows what it is compared with
-    if output == "table" and limit is None and sys.stdout.isatty():
-        limit = _TERMINAL_ROWS + 1
-        names, rows = ledger.query(sql, given, limit=limit, timeout_s=timeout_s)
-        _as_table(names, rows[:_TERMINAL_ROWS])
-        if len(rows) > _TERMINAL_ROWS:
-            print(f"first {_TERMINAL_ROWS} rows; --limit 0 shows all", file=sys.stderr)
-        return
-    names, rows = ledger.query(sql, given, limit=limit or None, timeout_s=timeout_s)
-    if output in ("json", "parquet") and len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise InputError(f"two columns are named {twice}: only one would be kept. Rename with AS.")
-    writers[output](names, rows)
-
-
-def _as_table(names: list[str], rows: list[tuple[Any, ...]]) -> None:
-    # By position: two columns of a result may have one name.
-    print_table(
-        [{str(i): value for i, value in enumerate(row)} for row in rows],
-        {str(i): name for i, name in enumerate(names)},
-    )
-
-
-def _as_json(names: list[str], rows: list[tuple[Any, ...]]) -> None:
-    records = [dict(zip(names, map(queries.jsonable, row), strict=True)) for row in rows]
-    print(json.dumps(records, indent=2, ensure_ascii=False))
-
-
-def _as_csv(names: list[str], rows: list[tuple[Any, ...]]) -> None:
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(names)
-    writer.writerows(rows)
-
-
-def _as_parquet(names: list[str], rows: list[tuple[Any, ...]]) -> None:
-    if sys.stdout.isatty():
-        raise InputError("--format parquet writes bytes; send them to a file: … > rows.parquet")
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    columns = list(zip(*rows, strict=True)) if rows else [()] * len(names)
-    table = pa.table(dict(zip(names, map(pa.array, columns), strict=True)))
-    pq.write_table(table, sys.stdout.buffer)
-
-
 def _one_line(text: str | None, width: int) -> str:
-    flat = " ⏎ ".join((text or "").split("\n"))
+    flat = _NO_TEXT if text is None else " ⏎ ".join(text.splitlines())
     return flat if len(flat) <= width else f"{flat[: width - 1]}…"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,7 +10,11 @@ from edco_core.config import parse_config, with_overrides
 from edco_core.curriculum import build_strategy, generator_from
 from edco_core.errors import InputError
 from flows.reading import Answer
-from storage import Ledger
+from storage import Ledger, queries
+from storage.queries import Rows
+
+if TYPE_CHECKING:
+    from edco_core.records import Ints
 
 _COLUMNS = {
     "interval": "interval",
@@ -18,6 +22,7 @@ _COLUMNS = {
     "overlap": "overlap",
     "result": "result",
 }
+_ALL_COLUMNS = (*_COLUMNS, "first_difference", "stored_sample_id", "replayed_sample_id")
 
 
 def replay_run(
@@ -27,10 +32,13 @@ def replay_run(
 
     With the run's own strategy every curriculum must come out the same, in the same order. With
     another ``strategy``, or other settings, ``overlap`` is the share of the stored curriculum that
-    it would have picked as well; that is never a failure.
+    it would have picked as well; that is never a failure. ``first_difference`` is the first
+    position at which the two hold different samples, None where there is none.
     """
-    run_id = ledger.find_run(prefix)
-    state = ledger.run_state(run_id)
+    with ledger.snapshot():
+        run_id = ledger.find_run(prefix)
+        state = ledger.run_state(run_id)
+        pool_size = ledger.pool_size(state.dataset_id)
     values = dict(state.config)
     if strategy is not None:
         kept = {key: values["curriculum"][key] for key in ("intervals", "top_n")}
@@ -39,14 +47,15 @@ def replay_run(
     config = parse_config(values, source=f"curriculum of run {run_id}")
     same_rule = values["curriculum"] == state.config["curriculum"]
     rule = build_strategy(config.curriculum)
-    num_samples = config.curriculum.count(ledger.pool_size(state.dataset_id))
+    num_samples = config.curriculum.count(pool_size)
 
     rows: list[dict[str, Any]] = []
     for interval in range(int(state.plan["num_intervals"])):
-        if not ledger.stage_done(run_id, interval, "selection"):
-            break
-        stored = ledger.selection(run_id, interval)
-        scores = ledger.scores(run_id, interval).scores
+        with ledger.snapshot():  # closed while the strategy is at work: a run may want to write
+            if not ledger.stage_done(run_id, interval, "selection"):
+                break
+            stored = ledger.selection(run_id, interval)
+            scores = ledger.scores(run_id, interval).scores
         again = rule.select(scores, num_samples, generator_from(stored.generator))
         both = len(np.intersect1d(stored.ordinals, again.ordinals))
         rows.append(
@@ -54,24 +63,46 @@ def replay_run(
                 "interval": interval,
                 "n_selected": len(again.ordinals),
                 "overlap": both / len(stored.ordinals),
-                "result": _compare(stored.ordinals.tolist(), again.ordinals.tolist()),
+                **_difference(ledger, run_id, stored.ordinals, again.ordinals),
             }
         )
     if not rows:
         raise InputError(f"run {run_id} has no selection yet; see: edco show {run_id}")
-    as_stored = all(row["result"] == "identical" for row in rows)
+    different = [row for row in rows if row["result"] != "identical"]
+    if not different:
+        summary = f"all {len(rows)} curricula are identical"
+    elif same_rule:
+        summary = _first_difference(different[0])
+    else:
+        mean = sum(row["overlap"] for row in rows) / len(rows)
+        summary = f"mean overlap {mean:.3f} with what was selected"
     facts = {"run_id": run_id, "strategy": config.curriculum.type, "intervals": rows}
     lines = [f"run {run_id}, strategy {config.curriculum.type}"]
-    return Answer(facts, lines, rows, _COLUMNS, []), as_stored or not same_rule
+    answer = Answer(facts, Rows(_ALL_COLUMNS, rows), _COLUMNS, lines=lines, after=[summary])
+    return answer, not different or not same_rule
 
 
-def _compare(stored: list[int], again: list[int]) -> str:
-    if stored == again:
-        return "identical"
-    if sorted(stored) == sorted(again):
-        return "the same samples in another order"
-    position = next(
-        (i for i, (a, b) in enumerate(zip(stored, again, strict=False)) if a != b),
-        min(len(stored), len(again)),
+def _difference(ledger: Ledger, run_id: str, stored: Ints, again: Ints) -> dict[str, Any]:
+    """How two curricula compare, and the samples at the first position where they differ."""
+    shorter = min(len(stored), len(again))
+    unequal = np.flatnonzero(stored[:shorter] != again[:shorter])
+    if not len(unequal) and len(stored) == len(again):
+        return {"result": "identical", **dict.fromkeys(_ALL_COLUMNS[4:])}
+    position = int(unequal[0]) if len(unequal) else shorter
+    result = f"differs from position {position} on"
+    if np.array_equal(np.sort(stored), np.sort(again)):
+        result = "the same samples in another order"
+    with ledger.snapshot():
+        ids = [
+            queries.sample_at(ledger, run_id, int(each[position])) if position < len(each) else None
+            for each in (stored, again)
+        ]
+    return {"result": result, **dict(zip(_ALL_COLUMNS[4:], (position, *ids), strict=True))}
+
+
+def _first_difference(row: dict[str, Any]) -> str:
+    return (
+        f"first difference: interval {row['interval']}, position {row['first_difference']}: "
+        f"stored {row['stored_sample_id'] or 'nothing'}, "
+        f"recomputed {row['replayed_sample_id'] or 'nothing'}"
     )
-    return f"differs from position {position} on"

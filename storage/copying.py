@@ -7,7 +7,7 @@ command refuses and only another copy to the same place clears away.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ import pyarrow as pa
 from sqlalchemy import Connection, LargeBinary, Table, func, select, text
 
 from edco_core.errors import InputError, LedgerError
+from storage.duckdb_file import OnProgress
 from storage.engine import Database
 from storage.schema import (
     HEAD_REVISION,
@@ -34,10 +35,17 @@ if TYPE_CHECKING:
 
     Words = NDArray[np.uint64]
 
-Progress = Callable[[str], AbstractContextManager[Callable[[int, int], None]]]
+Progress = Callable[[str], AbstractContextManager[OnProgress]]
 
 _LEASE = ("lease_owner", "lease_expires_at")
 """Columns of ``runs`` that are not copied: nobody owns a run of the copy."""
+
+_MEMORY_LIMIT = "1GB"
+"""What DuckDB may keep in memory of what it has read or written, of each of two ledgers.
+
+Not while it reads or writes arrays, or writes them into its file later: it needs all in memory
+then, 16 bytes for each sample scored in the interval.
+"""
 
 _RUNS = select(runs.c.run_key, runs.c.run_id).order_by(runs.c.run_key)
 
@@ -68,6 +76,10 @@ class _Piece:
 
     def __str__(self) -> str:
         return self.table.name + (f" of run {self.run[1]}" if self.run else "")
+
+    @property
+    def has_arrays(self) -> bool:
+        return any(isinstance(column.type, LargeBinary) for column in self.table.columns)
 
     @property
     def constants(self) -> dict[str, int | str]:
@@ -128,7 +140,7 @@ def db_copy(
     source_url: str,
     target_url: str,
     *,
-    progress: Progress,
+    progress: Progress = lambda what: nullcontext(lambda done, total: None),
     is_dead: IsDead | None = None,
     on_wait: Callable[[str], None] | None = None,
 ) -> Copied:
@@ -163,7 +175,9 @@ def db_copy(
                 for piece in pieces:
                     contents = Contents()
                     with reading() as here, target.writing() as there:
-                        target.spare_memory(there)
+                        limit = None if piece.has_arrays else _MEMORY_LIMIT
+                        source.spare_memory(here, limit)
+                        target.spare_memory(there, limit)
                         batches = piece.batches(source, here, contents, passed)
                         target.bulk_insert(there, piece.table, batches, constants=piece.constants)
                     sent.append(contents)
@@ -188,15 +202,15 @@ def db_copy(
 
 
 def _pieces(run_ids: Sequence[tuple[int, str]]) -> list[_Piece]:
-    """Whole tables; run by run those that are partitioned so, or have rows of arrays."""
+    """Whole tables, or run by run those that are partitioned so or have arrays; these come last."""
     pieces = []
     for table in metadata.tables.values():
-        has_arrays = any(isinstance(column.type, LargeBinary) for column in table.columns)
-        if table in PARTITIONED_BY_RUN or has_arrays:
+        whole = _Piece(table)
+        if table in PARTITIONED_BY_RUN or whole.has_arrays:
             pieces += [_Piece(table, run) for run in run_ids]
         else:
-            pieces.append(_Piece(table))
-    return pieces
+            pieces.append(whole)
+    return sorted(pieces, key=lambda piece: piece.has_arrays)
 
 
 def _check_source(source: Database, connection: Connection, is_dead: IsDead | None) -> None:
@@ -237,7 +251,7 @@ def _set_revision(connection: Connection, revision: str) -> None:
     )
 
 
-def _counted(update: Callable[[int, int], None], total: int) -> Callable[[int], None]:
+def _counted(update: OnProgress, total: int) -> Callable[[int], None]:
     done = 0
 
     def passed(num_rows: int) -> None:

@@ -10,16 +10,22 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from edco_core.errors import LedgerError
 
 _FRESH = "edco_rewritten"
+_LOOK_EVERY_S = 0.2
+
+OnProgress = Callable[[int, int], None]
 
 
-def rewrite(driver: Any, path: Path) -> None:
-    """Put a compact copy of a database in its place.
+def rewrite(driver: Any, path: Path, on_progress: OnProgress) -> None:
+    """Put a compact copy of a database in its place; ``on_progress`` takes percent and 100.
 
     ``driver`` is the only connection to it, in no transaction, and must be closed next.
     Raises LedgerError, and changes nothing, when the copy is not what it should be.
@@ -37,7 +43,8 @@ def rewrite(driver: Any, path: Path) -> None:
         if log.exists():
             raise LedgerError(f"{log} is still in use; nothing was changed")
         driver.execute(f"ATTACH '{place}' AS {_FRESH}")
-        driver.execute(f"COPY FROM DATABASE {old} TO {_FRESH}")
+        with _watched(driver, on_progress):
+            driver.execute(f"COPY FROM DATABASE {old} TO {_FRESH}")
         driver.execute(f"CHECKPOINT {_FRESH}")  # to the disk
         driver.execute(f"DETACH {_FRESH}")
         driver.execute(f"ATTACH '{place}' AS {_FRESH} (READ_ONLY)")
@@ -54,6 +61,25 @@ def rewrite(driver: Any, path: Path) -> None:
         _sync_folder(path.parent)
     finally:
         _remove(fresh)
+
+
+@contextmanager
+def _watched(driver: Any, on_progress: OnProgress) -> Iterator[None]:
+    driver.execute("SET enable_progress_bar = true")  # else DuckDB does not count
+    driver.execute("SET enable_progress_bar_print = false")
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.wait(_LOOK_EVERY_S):
+            on_progress(max(0, int(driver.query_progress())), 100)
+
+    thread = threading.Thread(target=look, name="edco-vacuum", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def _contents(driver: Any, database: str) -> dict[str, tuple[Any, ...]]:

@@ -15,8 +15,9 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
@@ -51,8 +52,9 @@ from sqlalchemy.types import (
 
 from edco_core.errors import InputError, LedgerBusyError, LedgerError
 from storage.address import masked, parse_url, secrets
+from storage.lingering import Lingering
 from storage.binary_copy import copy_in, copy_out
-from storage.duckdb_file import rewrite
+from storage.duckdb_file import OnProgress, rewrite
 from storage.streaming import (
     DuckDBStatement,
     InterruptedReadError,
@@ -152,6 +154,7 @@ class Database:
         self._secrets = secrets(parsed)
         self._reached = False
         self._told = False
+        self._lingering = Lingering()
         self._shared = threading.local()
         arguments: dict[str, Any] = {
             key: value for key, value in _PATIENCE.items() if key not in parsed.query
@@ -160,9 +163,16 @@ class Database:
             arguments = {"read_only": read_only}
             if alone:  # DuckDB shares a file only between connections of the same settings
                 arguments["config"] = {"custom_user_agent": uuid4().hex}
+        # A run's owner keeps its connection to a server, and looks whether it still is one.
+        keeps = not self.on_duckdb and not read_only
+        pool: dict[str, Any] = {"pool_pre_ping": True, "pool_size": 1, "max_overflow": 16}
         self.engine: Engine = create_engine(
-            parsed, poolclass=NullPool, connect_args=arguments, hide_parameters=True
+            parsed,
+            connect_args=arguments,
+            hide_parameters=True,
+            **(pool if keeps else {"poolclass": NullPool}),
         )
+        weakref.finalize(self, self.engine.dispose)
         if self.on_duckdb:
             event.listen(self.engine, "connect", _speak_like_postgres)
         self._driver_error: type[Exception] = self.engine.dialect.loaded_dbapi.Error
@@ -212,14 +222,21 @@ class Database:
         if self.in_snapshot:
             yield
             return
-        with self.reading() as connection:
+        with ExitStack() as stack:
+            connection = stack.enter_context(self.reading())
             if not self.on_duckdb:
                 connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-            self._shared.connection = connection
+            self._shared.connection, self._shared.end = connection, stack.close
             try:
                 yield
             finally:
                 self._shared.connection = None
+
+    def end_snapshot(self) -> None:
+        """End this thread's snapshot, if it is in one, before its block does."""
+        if self.in_snapshot:
+            self._shared.connection = None
+            self._shared.end()
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
@@ -373,10 +390,16 @@ class Database:
         while rows := result.fetchmany(batch):
             yield from (tuple(row) for row in rows)
 
-    def spare_memory(self, connection: Connection) -> None:
-        """Let a long insert go to disk as it comes, however much memory the machine has."""
+    def spare_memory(self, connection: Connection, limit: str | None = "64MB") -> None:
+        """Let a long insert go to disk as it comes, however much memory the machine has.
+
+        Until this process has closed its last connection. DuckDB has 2048 rows at once in its
+        hands: the limit must leave room for so many. None is DuckDB's own, most of the memory.
+        """
         if self.on_duckdb:
-            connection.exec_driver_sql("SET memory_limit = '64MB'")
+            connection.exec_driver_sql(
+                "RESET memory_limit" if limit is None else f"SET memory_limit = '{limit}'"
+            )
 
     def fetch_arrays(
         self, connection: Connection, sql: str, types: Mapping[str, str], **integers: int
@@ -535,18 +558,19 @@ class Database:
                 for name in names
             )
 
-    def compact(self, names: Iterable[str]) -> None:
+    def compact(self, names: Sequence[str], on_progress: OnProgress) -> None:
         """Give back the space that nothing uses any more; on Postgres, of the tables named.
 
         A DuckDB file is rewritten, which needs a database opened ``alone``.
         """
         if self.path is None:
-            self.vacuum(names)
+            self.vacuum(names, on_progress)
             return
+        self._lingering.end()
         with self._translated(), self._connect() as connection:
-            rewrite(self._driver(connection), self.path)
+            rewrite(self._driver(connection), self.path, on_progress)
 
-    def vacuum(self, names: Iterable[str]) -> None:
+    def vacuum(self, names: Sequence[str], on_progress: OnProgress | None = None) -> None:
         """Let Postgres tidy tables and learn what is in them, which stops nobody."""
         if self.on_duckdb:
             return
@@ -556,15 +580,19 @@ class Database:
             self._driver(connection).add_notice_handler(
                 lambda notice: refused.append(notice.message_primary or "")
             )
-            for name in names:
+            for done, name in enumerate(names, start=1):
                 connection.exec_driver_sql(f"VACUUM (ANALYZE) {name}")
+                if on_progress is not None:
+                    on_progress(done, len(names))
         denied = [message for message in refused if "permission denied" in message]
         if denied:
             raise LedgerError(
                 f"the ledger {self.address}: {denied[0]}; let the owner of its tables do it"
             )
 
-    def refresh_statistics(self, connection: Connection, table: Table, run_key: int) -> None:
+    def refresh_statistics(
+        self, connection: Connection, table: Table, run_key: int, interval: int
+    ) -> None:
         """Let the planner know about rows that came in bulk, before the server finds the time.
 
         Without it Postgres takes a run's new partition for a small one: measured ten times slower.
@@ -572,7 +600,10 @@ class Database:
         if self.on_duckdb:
             return
         part = self.part(table, run_key)
-        connection.exec_driver_sql(f"ANALYZE {part}")
+        # Postgres scales what it knows by the table's growth; a doubling is soon enough to look
+        # again.
+        if (interval + 1) & interval == 0:
+            connection.exec_driver_sql(f"ANALYZE {part}")
         connection.execute(
             text(
                 "SELECT brin_summarize_new_values(i.indexrelid) FROM pg_index i "
@@ -602,9 +633,12 @@ class Database:
         """A connection and a transaction; what the driver raises becomes one clear message."""
         committing = False
         try:
-            with self._connect() as connection, connection.begin():
-                yield connection
-                committing = True
+            with self._connect() as connection:
+                with connection.begin():
+                    yield connection
+                    committing = True
+                if self.on_duckdb and not self.read_only:
+                    self._lingering.after(self.engine.raw_connection)
         except (SQLAlchemyError, self._driver_error) as error:
             raise self._failure(error, committing) from error
 

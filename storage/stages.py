@@ -187,6 +187,7 @@ class Stages(LedgerPart):
                     scores.batches,
                     constants=_bulk_keys(lease, interval) | {"scored_at_interval": interval},
                 )
+            self._database.spare_memory(connection, None)
             connection.execute(
                 text(
                     "UPDATE interval_stats SET n_scored = :n, score_mean = :mean, "
@@ -198,7 +199,7 @@ class Stages(LedgerPart):
             connection.execute(
                 text("DELETE FROM score_shards WHERE run_key = :key AND interval = :interval"), keys
             )
-            self._database.refresh_statistics(connection, tables.scores, lease.run_key)
+            self._database.refresh_statistics(connection, tables.scores, lease.run_key, interval)
             self._finish(connection, lease, interval, "scoring", seconds, facts)
         self._scored = None
 
@@ -318,7 +319,9 @@ class Stages(LedgerPart):
             refuse_ordinals(where, slots["ordinal"].to_numpy(), pool_size, distinct=False)
             keys = _bulk_keys(lease, interval)
             self._database.bulk_insert(connection, tables.step_slots, slots, constants=keys)
-            self._database.refresh_statistics(connection, tables.step_slots, lease.run_key)
+            self._database.refresh_statistics(
+                connection, tables.step_slots, lease.run_key, interval
+            )
             if outcome.rollouts is not None:
                 groups = _rollout_groups(where, outcome.rollouts, pool_size)
                 self._database.bulk_insert(

@@ -118,6 +118,22 @@ _POSTGRES_TYPES = {
 }  # fmt: skip
 
 
+TYPES_BY_NAME = {
+    "smallint": pa.int16(),
+    "integer": pa.int32(),
+    "bigint": pa.int64(),
+    "double": pa.float64(),
+    "double precision": pa.float64(),
+    "boolean": pa.bool_(),
+    "varchar": pa.string(),
+    "text": pa.string(),
+    # The ledger keeps times in UTC without saying so.
+    "timestamp": pa.timestamp("us", "UTC"),
+    "timestamp without time zone": pa.timestamp("us", "UTC"),
+}
+"""What views are made of, by the names both databases give it in ``information_schema``."""
+
+
 def _typed(rows: Rows, schema: pa.Schema) -> Batches:
     while some := list(islice(rows, _BATCH_ROWS)):
         columns = [

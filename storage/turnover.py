@@ -104,7 +104,7 @@ def insert_selection(
     connection.execute(text(_INSERT_SELECTED.format(**parts)), keys)
     connection.exec_driver_sql("DROP TABLE incoming_selection")
     for table in (tables.selections, tables.selected_samples):
-        database.refresh_statistics(connection, table, run_key)
+        database.refresh_statistics(connection, table, run_key, interval)
     connection.execute(
         insert(tables.selection_rules),
         {

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, delete, func, select, text
 
 from edco_core.errors import RunBusyError
+from storage.duckdb_file import OnProgress
 from storage.engine import Database
 from storage.part import LedgerPart, run_row
 from storage.schema import check_revision, current_revision
@@ -87,7 +88,12 @@ class Upkeep(LedgerPart):
         return self._database.patiently(remove)
 
 
-def db_vacuum(url: str, on_wait: Callable[[str], None] | None = None) -> tuple[int, int]:
+def db_vacuum(
+    url: str,
+    *,
+    on_progress: OnProgress = lambda done, total: None,
+    on_wait: Callable[[str], None] | None = None,
+) -> tuple[int, int]:
     """Give back the space that nothing uses any more; bytes on disk before and after.
 
     A DuckDB file is rewritten while nobody else can get at it; it stays whole at every moment.
@@ -100,7 +106,7 @@ def db_vacuum(url: str, on_wait: Callable[[str], None] | None = None) -> tuple[i
     with database.reading() as connection:
         check_revision(database, current_revision(connection))
     before = database.num_bytes(TABLES)
-    database.compact(TABLES)
+    database.compact(TABLES, on_progress)
     return before, database.num_bytes(TABLES)
 
 

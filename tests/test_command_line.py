@@ -142,7 +142,7 @@ class TestRun:
         assert versions["trl"] == trl.__version__
         assert {"python", "transformers", "peft", "prefect", "duckdb", "edco"} <= set(versions)
         config = json.loads(row["config"])
-        assert "store" not in config
+        assert config["store"] == {"keep_texts": True}
         assert config["run"]["seed"] == tiny_config["run"]["seed"]
         assert config["training"]["args"] == tiny_config["training"]["args"]
         assert json.loads(row["plan"])["total_steps"] == 15
@@ -205,7 +205,7 @@ class TestWhy:
         self, facts: Callable[..., Any], samples: list[dict[str, Any]]
     ) -> None:
         found = facts("why", "whole", samples[0]["sample_id"])
-        assert set(found) == {"run_id", "sample", "history"}
+        assert set(found) == {"run_id", "sample", "rule", "history"}
         assert set(found["sample"]) >= {"sample_id", "prompt", "completion", "category", "source"}
         assert [row["interval"] for row in found["history"]] == [0, 1, 2]
         keys = {

@@ -314,6 +314,14 @@ def test_what_the_ledger_keeps_is_json_without_the_address_and_means_the_same(
     assert again.for_ledger() == config.for_ledger()
 
 
+@pytest.mark.parametrize("keep_texts", [True, False])
+def test_whether_texts_are_kept_is_known_again_when_a_run_is_resumed(keep_texts: bool) -> None:
+    config = parse_config({**SMALLEST, "store": {"url": "duckdb:///a", "keep_texts": keep_texts}})
+    assert config.for_ledger()["store"] == {"keep_texts": keep_texts}
+    assert parse_config(config.for_ledger()).store.keep_texts is keep_texts
+    assert parse_config(SMALLEST).store.keep_texts is True
+
+
 def test_the_ledger_is_the_command_lines_else_the_files_else_the_environments(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

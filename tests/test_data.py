@@ -24,7 +24,7 @@ import pytest
 from edco_core import data as data_module
 from edco_core import data_files
 from edco_core.config import DataSection
-from edco_core.data import COLUMNS, content_id, load_pool
+from edco_core.data import COLUMNS, content_id, find_samples, load_pool
 from edco_core.errors import DataError
 from edco_core.records import Pool
 
@@ -331,6 +331,96 @@ def test_batches_and_large_columns_change_nothing(
     pool = load(path)
     assert pool.table.schema.field("prompt").type == pa.large_string()
     assert rows_of(pool) == rows_of(expected)
+
+
+def test_the_content_hash_is_the_id_unless_the_row_brought_one(write: Write) -> None:
+    hash_of = {row["prompt"]: content_id(row["prompt"], row["completion"]) for row in PLAIN[::2]}
+    plain = load(write(PLAIN[::2]))
+    given = load(write([row | {"sample_id": f"id-{i}"} for i, row in enumerate(PLAIN[::2])]))
+    assert given.table["sample_id"].to_pylist() == ["id-0", "id-1"]
+    for pool in (plain, given):
+        assert {row["prompt"]: row["content_hash"] for row in rows_of(pool)} == hash_of
+    assert plain.table["content_hash"] == plain.table["sample_id"]
+
+
+# --- samples found again ------------------------------------------------------------------------
+
+
+def found_in(source: Path | str, wanted: dict[str, str | None]) -> dict[str, tuple[str, str]]:
+    found = find_samples(str(source), DataSection(train=str(source)), wanted, split="train")
+    return {key: (sample.prompt, sample.completion) for key, sample in found.items()}
+
+
+def wanted_of(pool: Pool) -> dict[str, str | None]:
+    return {row["content_hash"]: row["source"] for row in rows_of(pool)}
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.json", "a.csv", "a.parquet", "d"])
+def test_a_sample_is_found_again_by_its_place_and_by_its_content(
+    write: Write, tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / name
+    rows = [{"prompt": f"p{i}\n", "completion": f"c{i}"} for i in range(30)]
+    if name == "a.csv":
+        write_csv(path, rows)
+    elif name == "a.parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif name == "a.json":
+        path.write_text(json.dumps(rows, indent=1))
+    else:
+        write(rows[:20], "d/a.jsonl")
+        if name == "d":
+            write(rows[20:], "d/b.jsonl")
+        else:
+            lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
+            path.write_bytes(gzip.compress(lines) if path.suffix == ".gz" else lines)
+    pool = load(path)
+    expected = {row["content_hash"]: (row["prompt"], row["completion"]) for row in rows_of(pool)}
+    assert len(expected) == 30
+    wanted = wanted_of(pool)
+    assert found_in(path, wanted) == expected
+    assert found_in(path, dict.fromkeys(wanted)) == expected  # places not known
+    moved = dict(zip(wanted, reversed(wanted.values()), strict=True))
+    assert found_in(path, moved) == expected
+    one = next(iter(wanted))
+    assert found_in(path, {one: wanted[one], "0" * 16: wanted[one]}) == {one: expected[one]}
+
+
+def test_what_stands_in_a_place_now_never_passes_for_what_stood_there(write: Write) -> None:
+    path = write(PLAIN)
+    wanted = wanted_of(load(path))
+    for change in ({"prompt": "P"}, {"completion": "C"}, {"answer": "A"}):
+        write([row | change for row in PLAIN[:1]] + PLAIN[1:])
+        assert len(found_in(path, wanted)) == 2
+    write([row | {"category": "other", "note": "n"} for row in PLAIN])
+    assert len(found_in(path, wanted)) == 3
+
+
+def test_of_json_lines_only_the_one_that_is_wanted_is_parsed(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write([{"prompt": f"p{i}", "completion": "c"} for i in range(50)])
+    parsed = []
+    parse = data_files.from_json
+    monkeypatch.setattr(
+        data_files, "from_json", lambda raw, **how: parsed.append(raw) or parse(raw, **how)
+    )
+    assert list(found_in(path, {content_id("p30", "c"): "pool.jsonl:31"}).values()) == [
+        ("p30", "c")
+    ]
+    assert [json.loads(raw)["prompt"] for raw in parsed] == ["p30"]
+
+
+def test_data_on_the_hub_is_not_loaded_to_find_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: pytest.fail("it was loaded"))
+    assert found_in("some-org/logs", {"0" * 16: "train:1"}) == {}
+
+
+def test_a_source_that_has_gone_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="not found"):
+        found_in(tmp_path / "pool.jsonl", {"0" * 16: "pool.jsonl:1"})
 
 
 # --- bad rows -----------------------------------------------------------------------------------

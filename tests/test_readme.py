@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from command_line import Edco
 
-from storage import open_ledger
+from storage import open_ledger, queries
 from storage.views import VIEWS
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -18,8 +18,15 @@ QUERIES = re.findall(r"```sql\n(.*?)```", README, re.DOTALL)
 @pytest.mark.parametrize("sql", QUERIES, ids=range(len(QUERIES)))
 def test_every_query_can_be_asked_as_it_is_printed(sql: str, finished: Edco) -> None:
     ledger = open_ledger(f"duckdb:///{finished.folder / 'edco.duckdb'}", read_only=True)
-    names, _ = ledger.query(sql, {"run": "whole"})
+    sample = ledger.query("SELECT max(sample_id) FROM samples")[1][0][0]
+    given = {"run": "whole", "sample": sample, "min_streak": "1", "limit": "5"}
+    names, _ = ledger.query(sql, {key: given[key] for key in re.findall(r"(?<!:):(\w+)", sql)})
     assert names
+
+
+@pytest.mark.parametrize("name", ["WHY_HISTORY", "TURNOVER", "INTERVALS", "NEVER_LEARNED"])
+def test_the_sql_behind_a_command_is_shown_as_it_is(name: str) -> None:
+    assert getattr(queries, name).strip() in [sql.strip() for sql in QUERIES]
 
 
 def test_every_view_is_listed() -> None:

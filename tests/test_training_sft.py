@@ -36,6 +36,7 @@ def make_pool(path: Path) -> Pool:
         "prompt": [row["prompt"] for row in rows],
         "completion": [row["completion"] for row in rows],
         **{name: [None] * len(rows) for name in ("answer", "category", "metadata", "source")},
+        "content_hash": [f"{i:016x}" for i in range(len(rows))],
     }
     return Pool("fp", str(path), pa.table(columns), conversational=False)
 

@@ -173,6 +173,7 @@ def make_pool(size: int = 40, fingerprint: str = "pool-a") -> Pool:
                 ),
                 "metadata": pa.nulls(size, pa.string()),
                 "source": [f"pool.jsonl:{i + 1}" for i in range(size)],
+                "content_hash": [f"{i:016x}" for i in range(size)],
             }
         ).sort_by("sample_id"),
         conversational=False,

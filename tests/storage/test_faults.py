@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from own_postgres import SECRETS, OwnPostgres, own_postgres
+from own_postgres import PASSWORD, SECRETS, OwnPostgres, own_postgres
 from sqlalchemy import make_url, text
 
 from edco_core.errors import (
@@ -159,51 +159,48 @@ _IN_THE_MIDDLE = {
 
 
 class Cutter:
-    """Stands between client and server, and cuts connections at the worst moments.
+    """Stands between clients and their server, and cuts connections at the worst moments.
 
-    ``fates`` says for one connection after the other what becomes of it: "middle" (cut before the
+    ``fates`` says for one transaction after the other what becomes of it: "middle" (cut before the
     server hears of the first thing that matters), "before commit", "after commit" (the server has
-    committed, the client does not hear of it) or "none".
+    committed, the client does not hear of it), "at once" (if it writes) or "none".
     """
 
     def __init__(self, url: str) -> None:
         self.direct_url = url
-        address = make_url(url)
-        host = str(address.query.get("host") or address.host)
-        port = address.port or 5432
-        self._server: Any = (host, port)
-        self._family = socket.AF_INET
-        if host.startswith("/"):
-            self._server, self._family = f"{host}/.s.PGSQL.{port}", socket.AF_UNIX
         self.fates: Iterator[str] = itertools.repeat("none")
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        query = {**address.query, "sslmode": "disable", "gssencmode": "disable"}
-        query.pop("host", None)
-        self.url = address.set(
-            host="127.0.0.1", port=self._listener.getsockname()[1], query=query
-        ).render_as_string(hide_password=False)
         self.num_cut = 0
-        self._thread = threading.Thread(target=self._listen)
-        self._thread.start()
+        address = make_url(url)
+        host, port = str(address.query.get("host") or address.host), address.port or 5432
+        on_socket = host.startswith("/")
+        self._server: Any = f"{host}/.s.PGSQL.{port}" if on_socket else (host, port)
+        self._family = socket.AF_UNIX if on_socket else socket.AF_INET
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        query = {key: value for key, value in address.query.items() if key != "host"}
+        self.url = address.set(
+            host="127.0.0.1",
+            port=self._listener.getsockname()[1],
+            query={**query, "sslmode": "disable", "gssencmode": "disable"},
+        ).render_as_string(hide_password=False)
+        threading.Thread(target=self._listen, daemon=True).start()
 
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
-        self._thread.join()
         self._listener.close()
 
     def _listen(self) -> None:
-        while True:
-            try:
+        with suppress(OSError):  # closed
+            while True:
                 client, _ = self._listener.accept()
-            except OSError:
-                return
-            with client, socket.socket(self._family) as server:
-                server.connect(self._server)
-                with suppress(ConnectionError):
-                    self._relay(client, server, next(self.fates))
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
-    def _relay(self, client: socket.socket, server: socket.socket, fate: str) -> None:
-        kind = "reading"
+    def _serve(self, client: socket.socket) -> None:
+        with client, socket.socket(self._family) as server, suppress(ConnectionError):
+            server.connect(self._server)
+            self._relay(client, server)
+
+    def _relay(self, client: socket.socket, server: socket.socket) -> None:
+        fate, kind = "none", "reading"
         while True:
             for source in select.select([client, server], [], [])[0]:
                 data = source.recv(1 << 20)
@@ -212,19 +209,24 @@ class Cutter:
                 if source is server:
                     client.sendall(data)
                     continue
+                if b"BEGIN" in data:
+                    fate, kind = next(self.fates), "reading"
                 if b"work_mem" in data:  # set at the beginning of every writing transaction
                     kind = "writing"
-                elif b"COMMIT" in data and fate != "none":
-                    self.num_cut += 1
-                    if fate == "after commit":
-                        server.sendall(data)
-                        while b"COMMIT" not in server.recv(1 << 16):
-                            pass
-                    return
-                elif fate == "middle" and _IN_THE_MIDDLE[kind].search(data):
+                if (
+                    (fate == "at once" and kind == "writing")
+                    or (fate == "middle" and _IN_THE_MIDDLE[kind].search(data))
+                    or (fate == "before commit" and b"COMMIT" in data)
+                ):
                     self.num_cut += 1
                     return
                 server.sendall(data)
+                if fate == "after commit" and b"COMMIT" in data:
+                    self.num_cut += 1
+                    answer = server.recv(1 << 16)
+                    while answer and b"COMMIT" not in answer:
+                        answer += server.recv(1 << 16)
+                    return
 
 
 @pytest.fixture
@@ -321,9 +323,10 @@ def test_rows_that_are_there_are_no_success_when_it_was_not_this_call_that_wrote
     ledger = open_ledger(cutter.url)
     lease = new_run(ledger)
     ledger.add_scores(lease, 0, shard(SCORES))
-    cutter.fates = iter(["middle", "none"])
+    cutter.fates = iter(["at once", "none"])
     with pytest.raises(LedgerError, match="scored already"):
         ledger.add_scores(lease, 0, shard(SCORES))
+    assert cutter.num_cut == 1
 
 
 @pytest.mark.postgres
@@ -574,6 +577,14 @@ def test_what_is_wrong_with_an_address_is_said_without_its_password(
         open_ledger(address)
     shown = repr(caught.value) + repr(caught.value.__cause__)
     assert not [secret for secret in (*SECRETS, "wr0ng") if secret in shown]
+
+
+@pytest.mark.postgres
+def test_a_password_that_the_database_repeats_is_hidden(server: OwnPostgres) -> None:
+    ledger = open_ledger(server.new_url())
+    with pytest.raises(InputError, match=r'column "\*\*\*" does not exist') as caught:
+        ledger.query(f'SELECT "{PASSWORD}"')
+    assert PASSWORD not in str(caught.value)
 
 
 @pytest.mark.parametrize(

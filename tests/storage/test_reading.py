@@ -201,6 +201,16 @@ def test_opening_a_snapshot_and_asking_is_one_connection(
     assert len(connections) == 1
 
 
+def test_a_snapshot_can_end_before_its_block_does(told: Ledger, url: str) -> None:
+    with told.snapshot():
+        queries.runs(told)
+        told.end_snapshot()
+        told.end_snapshot()
+        # On DuckDB nobody could write, were the file still open to read.
+        open_ledger(url).create_run(make_spec("demo-2"), "me")
+        assert len(queries.runs(told)) == 2
+
+
 def test_opening_a_snapshot_of_no_ledger_says_so(empty_url: str) -> None:
     with pytest.raises(InputError, match="there is no ledger"), open_snapshot(empty_url):
         pass

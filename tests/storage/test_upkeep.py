@@ -100,15 +100,6 @@ def killed(code: str, *arguments: str) -> None:
     assert process.returncode == -signal.SIGKILL, errors
 
 
-@contextmanager
-def silent(_what: str) -> Iterator[Callable[[int, int], None]]:
-    yield lambda done, total: None
-
-
-def copy(source: str, target: str, **options: Any) -> Any:
-    return db_copy(source, target, progress=silent, **options)
-
-
 # ---------------------------------------------------------------- removing runs
 
 
@@ -405,7 +396,7 @@ def test_a_rewritten_file_that_differs_is_thrown_away(tmp_path: Path) -> None:
             return result
 
     with database._connect() as connection, pytest.raises(LedgerError, match=r"in scores; nothing"):
-        rewrite(Careless(database._driver(connection)), path)
+        rewrite(Careless(database._driver(connection)), path, lambda done, total: None)
     assert stored(url) == before
     assert [each.name for each in tmp_path.iterdir()] == ["edco.duckdb"]
 
@@ -471,7 +462,7 @@ def test_a_copy_holds_the_same_rows_and_its_views_tell_the_same(
         monkeypatch.setattr(f"storage.table_stream.{name}", value)
     target = new_url(to)
     before = stored(source)
-    copied = copy(source, target)
+    copied = db_copy(source, target)
     assert stored(source) == before
     lease = ("lease_owner", "lease_expires_at")
     there = stored(target, lease)
@@ -492,7 +483,7 @@ def test_a_half_scored_run_goes_on_in_the_copy_as_it_would_have_here(
 ) -> None:
     make_source(url)
     target = new_url(to)
-    copy(url, target)
+    db_copy(url, target)
     for each in (url, target):
         go_on(open_ledger(each))
     moments = ("lease_owner", "lease_expires_at", "created_at", "finished_at")
@@ -509,7 +500,7 @@ def test_nobody_owns_a_run_of_the_copy(
     ledger.register_pool(POOL)
     ledger.create_run(make_spec(), "host=a pid=7")
     target = new_url(to)
-    copy(url, target, is_dead=lambda owner: owner == "host=a pid=7")
+    db_copy(url, target, is_dead=lambda owner: owner == "host=a pid=7")
     (run,) = queries.runs(open_ledger(target))
     assert (run["alive"], run["lease_owner"], run["lease_expires_at"]) == (False, None, None)
     assert open_ledger(target).acquire("demo-1", "other").token == 2
@@ -521,7 +512,7 @@ def test_a_ledger_with_a_run_that_somebody_works_on_is_not_copied(
     ledger.register_pool(POOL)
     ledger.create_run(make_spec(), "host=a pid=7")
     with pytest.raises(RunBusyError, match=r"run demo-1 .* host=a pid=7"):
-        copy(url, f"duckdb:///{tmp_path / 'target.duckdb'}")
+        db_copy(url, f"duckdb:///{tmp_path / 'target.duckdb'}")
     assert not (tmp_path / "target.duckdb").exists()
 
 
@@ -534,11 +525,11 @@ def test_a_place_that_holds_something_is_refused_and_left_alone(
     before = stored(url)
     for target in (url, source):
         with pytest.raises(InputError, match=r"there is a ledger at .* already"):
-            copy(source, target)
+            db_copy(source, target)
     assert stored(url) == before
     sql(empty_url, "CREATE TABLE scores AS SELECT 1 AS x")
     with pytest.raises(InputError, match="other software"):
-        copy(source, empty_url)
+        db_copy(source, empty_url)
     assert sql(empty_url, "SELECT x FROM scores") == [(1,)]
 
 
@@ -548,9 +539,9 @@ def test_a_source_of_another_version_or_none_is_refused_and_nothing_is_made(
     target = tmp_path / "target.duckdb"
     sql(url, "UPDATE alembic_version SET version_num = '0001'")
     with pytest.raises(LedgerVersionError, match="edco db upgrade"):
-        copy(url, f"duckdb:///{target}")
+        db_copy(url, f"duckdb:///{target}")
     with pytest.raises(InputError, match="no ledger at"):
-        copy(f"duckdb:///{tmp_path / 'none.duckdb'}", f"duckdb:///{target}")
+        db_copy(f"duckdb:///{tmp_path / 'none.duckdb'}", f"duckdb:///{target}")
     assert list(tmp_path.glob("*target*")) == []
 
 
@@ -572,14 +563,14 @@ def test_a_copy_that_differs_in_one_bit_is_no_ledger_and_copying_again_begins_an
     monkeypatch.setattr(Database, "kept_whole", Database.bulk_insert, raising=False)
     monkeypatch.setattr(Database, "bulk_insert", lose_a_bit)
     with pytest.raises(LedgerError, match=r"differs in scores of run whole: 80 rows with .* 80 "):
-        copy(source, target)
+        db_copy(source, target)
     monkeypatch.undo()
     for refused in (open_ledger, db_vacuum, lambda url: open_ledger(url, read_only=True)):
         with pytest.raises(LedgerVersionError, match="not copied to its end"):
             refused(target)
     with pytest.raises(LedgerVersionError, match="not copied to its end"):
-        copy(target, new_url("duckdb"))
-    copy(source, target)
+        db_copy(target, new_url("duckdb"))
+    db_copy(source, target)
     assert db_check(target) == []
     assert stored(target)["scores"] == stored(source)["scores"]
 
@@ -609,7 +600,7 @@ def test_a_copy_killed_in_the_middle_is_no_ledger_and_copying_again_begins_anew(
     with pytest.raises(LedgerVersionError, match="not copied to its end"):
         open_ledger(target)
     assert db_current(target) == "copying"
-    copy(source, target)
+    db_copy(source, target)
     assert db_check(target) == []
 
 
@@ -621,11 +612,10 @@ def test_of_two_copies_to_one_place_at_once_one_is_refused(
     target = new_url(to)
     code = """
         import sys
-        from contextlib import nullcontext
         from edco_core.errors import InputError
         from storage import db_copy
         try:
-            db_copy(*sys.argv[1:], progress=lambda what: nullcontext(lambda done, total: None))
+            db_copy(*sys.argv[1:])
         except InputError as error:
             assert "there is a ledger at" in str(error), error
             sys.exit(2)

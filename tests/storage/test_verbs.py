@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import threading
 import time
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from edco_core.errors import (
     RunBusyError,
     RunExistsError,
 )
-from edco_core.records import Checkpoint, Evaluation, Lease, ScoreShard
+from edco_core.records import Checkpoint, Evaluation, Lease, ScoreShard, SkippedRow
 from storage import Ledger, open_ledger, queries
 from tests.storage.conftest import (
     curriculum,
@@ -68,6 +69,17 @@ def test_a_pool_registered_twice_is_kept_once(ledger: Ledger) -> None:
     assert count(ledger, "pool_samples") == SIZE
     assert count(ledger, "datasets") == 1
     assert count(ledger, "bad_rows") == 1
+
+
+def test_skipped_rows_of_another_file_with_the_same_samples_are_kept_too(ledger: Ledger) -> None:
+    pool = make_pool()
+    other = dataclasses.replace(
+        pool, skipped=(*pool.skipped, SkippedRow("other.jsonl:3", "no prompt"))
+    )
+    for each in (pool, other, pool):
+        ledger.register_pool(each)
+    frame = ledger.frame("skipped_rows")
+    assert sorted(frame["source"]) == ["other.jsonl:3", "pool.jsonl:99"]
 
 
 def test_a_pool_is_kept_in_batches_in_order(

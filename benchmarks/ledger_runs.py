@@ -1,0 +1,53 @@
+"""Runs for the benchmark of the ledger, written interval by interval through its verbs."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from benchmarks.ledger_rows import make_checkpoint, shards
+from edco_core.config import EdcoSection
+from edco_core.curriculum import build_strategy, derive_generator
+from edco_core.records import Evaluation, RunSpec, Selection, TrainingOutcome, TrainingStep
+from storage import Ledger
+
+if TYPE_CHECKING:
+    from edco_core.records import Floats
+
+
+def select(spec: RunSpec, interval: int, scores: Floats) -> Selection:
+    """A fourth of the pool, as the default strategy draws it."""
+    rng, record = derive_generator(spec.seed, interval, "selection")
+    strategy = build_strategy(EdcoSection())
+    return replace(strategy.select(scores, spec.top_n, rng), generator=record)
+
+
+def write_run(ledger: Ledger, spec: RunSpec, shard_rows: int) -> None:
+    """A finished run; each interval trains on one step only, which no question here asks for."""
+    lease = ledger.create_run(spec, "benchmark")
+    for interval in range(spec.intervals):
+        say(f"  interval {interval + 1} of {spec.intervals}")
+        ledger.finish_checkpoint(lease, make_checkpoint(spec, interval), None, 1.0)
+        scores = np.empty(spec.pool_size)
+        for shard in shards(spec, interval, shard_rows):
+            ledger.add_scores(lease, interval, shard)
+            scores[shard.ordinals] = shard.scores
+        ledger.finish_scoring(lease, interval, 1.0)
+        selection = select(spec, interval, scores)
+        ledger.finish_selection(lease, interval, selection, 1.0)
+        outcome = TrainingOutcome(
+            checkpoint=make_checkpoint(spec, interval + 1),
+            steps=(TrainingStep(interval + 1, 1.0, 1e-4, None, None),),
+            step_ordinals=selection.ordinals[:8].reshape(1, -1),
+            seconds=1.0,
+        )
+        evaluation = Evaluation(interval, "exact_match", 0.5, 100, {"domain 0": (0.5, 100)}, 1.0)
+        ledger.finish_training(lease, interval, outcome, evaluation)
+    ledger.release(lease, "finished")
+
+
+def say(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)

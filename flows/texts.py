@@ -1,0 +1,51 @@
+"""Texts of samples that are not in the ledger, from the data file they came from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from storage import Ledger
+
+_TEXTS = ("prompt", "completion", "answer")
+
+
+def with_texts(ledger: Ledger, run_id: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows about samples of a run, by ``sample_id``, with the texts the ledger does not keep.
+
+    Where ``prompt`` or ``completion`` is None, that and ``answer`` are read from the data file in
+    the run's configuration, if it is at hand and the hash of the sample's content is still the one
+    in the ledger; else they stay None.  Of a file of JSON lines only the sample's own line is
+    taken apart.
+    """
+    missing = [
+        row["sample_id"]
+        for row in rows
+        if any(name in row and row[name] is None for name in ("prompt", "completion"))
+    ]
+    if not missing:
+        return list(rows)
+    # Only for a ledger without texts; the reading commands start quickly without these.
+    from edco_core.config import DataSection
+    from edco_core.data import find_samples
+    from edco_core.errors import DataError
+
+    run = ledger.run_state(run_id)
+    places = ledger.sample_places(run.dataset_id, missing)
+    data = DataSection.model_validate(run.config["data"])
+    ledger.end_snapshot()  # the file may be long, and a run want to write meanwhile
+    try:
+        found = find_samples(data.train, data, dict(places.values()), split="train")
+    except DataError:  # not at hand
+        return list(rows)
+    samples = {
+        sample_id: found[content_hash]
+        for sample_id, (content_hash, _) in places.items()
+        if content_hash in found
+    }
+    return [
+        row | {name: getattr(samples[row["sample_id"]], name) for name in _TEXTS if name in row}
+        if row["sample_id"] in samples
+        else row
+        for row in rows
+    ]

@@ -1,0 +1,103 @@
+"""The upkeep commands: what they ask, refuse and tell, over the verbs of the ledger."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import typer
+
+from edco_core.errors import EdcoError, InputError
+from flows.display import progress, say
+from flows.launch import command
+from storage import Removal, db_copy, db_vacuum, masked, open_ledger
+
+_KINDS = {
+    "scores": "scores",
+    "score_shards": "shards of scores of an interval not scored to its end",
+    "selections": "selected samples",
+    "step_slots": "slots of optimizer steps",
+}
+
+
+def remove_run(prefix: str, store_url: str, *, yes: bool, files: bool) -> None:
+    """Take a run out of the ledger, and with ``files`` its folder as well, when that is wanted."""
+    reading = open_ledger(store_url, read_only=True, on_wait=say)
+    run_id = reading.find_run(prefix)
+    removal = reading.removal(run_id, _is_dead)
+    folder = _own_folder(removal) if files else None
+    if not yes:
+        _ask(removal, folder, store_url)
+    removal = open_ledger(store_url, on_wait=say).remove_run(run_id, _is_dead)
+    print(f"removed run {run_id}: {removal.num_rows} rows")
+    if folder is not None:
+        try:
+            shutil.rmtree(folder)
+        except OSError as error:
+            raise EdcoError(
+                f"run {run_id} is no longer in the ledger, but its folder {folder} could not be "
+                f"removed ({error}); remove it by hand"
+            ) from error
+        print(f"removed {folder}")
+    say(f"to give its space back: {command('db vacuum', '', store_url)}")
+
+
+def vacuum(store_url: str) -> None:
+    """Give back the space nothing uses any more, and tell how much that was."""
+    with progress("vacuum") as update:
+        before, after = db_vacuum(store_url, on_progress=update, on_wait=say)
+    print(f"{masked(store_url)}: {before} bytes before, {after} bytes after")
+
+
+def copy(source_url: str, target_url: str) -> None:
+    """Copy a ledger to an empty place; it counts once both agree."""
+    copied = db_copy(source_url, target_url, progress=progress, is_dead=_is_dead, on_wait=say)
+    print(
+        f"copied {masked(source_url)} to {masked(target_url)}: {copied.num_runs} runs, "
+        f"{copied.num_rows} rows in {len(copied.rows)} tables; counts and checksums agree"
+    )
+
+
+def _is_dead(owner: str) -> bool:
+    # Knows of processes, and of much else that takes seconds to load: asked only about leases.
+    from flows.open_run import is_dead_on_this_machine
+
+    return is_dead_on_this_machine(owner)
+
+
+def _own_folder(removal: Removal) -> Path:
+    """The folder with the run's files, which must be here and be its own."""
+    folder = Path(removal.run_dir)
+    if folder.name == removal.run_id and (folder / "config.yaml").is_file():
+        return folder
+    raise InputError(
+        f"--files: {folder} is not here, or not the folder of run {removal.run_id}; nothing was "
+        "removed. Leave --files out, and remove its files by hand where they are"
+    )
+
+
+def _ask(removal: Removal, folder: Path | None, store_url: str) -> None:
+    """Tell what goes, and go on only after a yes."""
+    lines = [
+        f"run {removal.run_id} ({removal.status}) with {removal.num_intervals} intervals: "
+        f"{removal.num_rows} rows"
+    ]
+    lines += [f"  {removal.rows[name]} {what}" for name, what in _KINDS.items()
+              if name in removal.rows]  # fmt: skip
+    lines += [f"  data set {each}, which no other run uses" for each in removal.dataset_ids]
+    lines += [f"  kept: data set {each}, of other runs too" for each in removal.kept_dataset_ids]
+    lines.append(f"  {'all files in' if folder else 'kept: the files in'} {removal.run_dir}")
+    if not sys.stdin.isatty():
+        words = f"{removal.run_id} --yes" + (" --files" if folder else "")
+        raise InputError(
+            "\n".join([f"this would remove {lines[0]}", *lines[1:]])
+            + "\nThere is no terminal to ask at, so nothing was removed. To remove it: "
+            + command("runs rm", words, store_url)
+        )
+    for line in lines:
+        say(line)
+    print("remove all this for good? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        say("nothing was removed")
+        raise typer.Exit(1)
