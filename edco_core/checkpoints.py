@@ -99,7 +99,7 @@ def drop_optimizer_state(folder: Path) -> None:
 
 
 def remove_others(folder: Path, keep: Path) -> None:
-    """Leave only ``keep`` in ``folder``: no saves from the middle of an interval, no empty cards."""
+    """Leave only ``keep`` in ``folder``: no saves from an interval's middle, no empty cards."""
     for other in folder.iterdir():
         if other.is_dir() and other != keep:
             shutil.rmtree(other)

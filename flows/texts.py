@@ -16,7 +16,7 @@ def with_texts(ledger: Ledger, run_id: str, rows: Sequence[dict[str, Any]]) -> l
     Where ``prompt`` or ``completion`` is None, that and ``answer`` are read from the data file in
     the run's configuration, if it is at hand and the hash of the sample's content is still the one
     in the ledger; else they stay None.  Of a file of JSON lines only the sample's own line is
-    taken apart.
+    taken apart.  A snapshot of the ledger ends before the file is read.
     """
     missing = [
         row["sample_id"]

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     Words = NDArray[np.uint64]
 
 Progress = Callable[[str], AbstractContextManager[OnProgress]]
+Passed = Callable[[int], None]
+Reading = Callable[[], AbstractContextManager[Connection]]
 
 _LEASE = ("lease_owner", "lease_expires_at")
 """Columns of ``runs`` that are not copied: nobody owns a run of the copy."""
@@ -46,6 +48,12 @@ _MEMORY_LIMIT = "1GB"
 Not while it reads or writes arrays, or writes them into its file later: it needs all in memory
 then, 16 bytes for each sample scored in the interval.
 """
+
+# A transaction of Postgres takes a lock on each table and index it touches, and has some thousands
+# of them; what is inserted in one transaction stays in the memory of DuckDB.
+_GROUP_PIECES = 100
+_GROUP_RUNS = 20
+_GROUP_ROWS = 1 << 20
 
 _RUNS = select(runs.c.run_key, runs.c.run_id).order_by(runs.c.run_key)
 
@@ -104,7 +112,7 @@ class _Piece:
         database: Database,
         connection: Connection,
         contents: Contents,
-        passed: Callable[[int], None],
+        passed: Passed,
     ) -> Iterator[pa.RecordBatch]:
         """The rows as they are to be in the copy; ``contents`` has seen them after that."""
         for stored in database.table_batches(connection, self.table, self.run):
@@ -163,46 +171,39 @@ def db_copy(
             with reading() as connection:
                 _check_source(source, connection, is_dead)
                 run_ids = [(key, run_id) for key, run_id in connection.execute(_RUNS)]
-            pieces = _pieces(run_ids)
-            total = 0
-            for piece in pieces:
-                with reading() as connection:
-                    total += piece.count(source, connection)
+            groups = _groups(source, reading, run_ids)
+            total = sum(group.num_rows for group in groups)
             _make_tables(target, run_ids)
-            sent = []
             with progress("copying") as update:
                 passed = _counted(update, total)
-                for piece in pieces:
-                    contents = Contents()
-                    with reading() as here, target.writing() as there:
-                        limit = None if piece.has_arrays else _MEMORY_LIMIT
-                        source.spare_memory(here, limit)
-                        target.spare_memory(there, limit)
-                        batches = piece.batches(source, here, contents, passed)
-                        target.bulk_insert(there, piece.table, batches, constants=piece.constants)
-                    sent.append(contents)
-        rows: dict[str, int] = {}
+                for group in groups:
+                    _send(source, reading, target, group, passed)
         with progress("comparing") as update:
             passed = _counted(update, total)
-            for piece, expected in zip(pieces, sent, strict=True):
-                arrived = Contents()
-                with target.reading() as there:
-                    for _ in piece.batches(target, there, arrived, passed):
-                        pass
-                if str(arrived) != str(expected):
-                    raise LedgerError(
-                        f"the copy differs in {piece}: {arrived} came to {target.address}, "
-                        f"{expected} went there. No command will use it; copying again begins anew"
-                    )
-                rows[piece.table.name] = rows.get(piece.table.name, 0) + arrived.num_rows
+            for group in groups:
+                _compare(target, group, passed)
         with target.writing() as connection:
             _set_revision(connection, HEAD_REVISION)
         target.vacuum(TABLES)
+    rows = dict.fromkeys(metadata.tables, 0)
+    for group in groups:
+        for piece in group.pieces:
+            rows[piece.table.name] += group.sent[piece].num_rows
     return Copied(len(run_ids), rows)
 
 
-def _pieces(run_ids: Sequence[tuple[int, str]]) -> list[_Piece]:
-    """Whole tables, or run by run those that are partitioned so or have arrays; these come last."""
+@dataclass(slots=True)
+class _Group:
+    """Pieces copied in one transaction: few enough for its locks, or one however large."""
+
+    num_rows: int
+    pieces: list[_Piece]
+    sent: dict[_Piece, Contents]
+    """What went to the target, by piece."""
+
+
+def _groups(source: Database, reading: Reading, run_ids: Sequence[tuple[int, str]]) -> list[_Group]:
+    """All that has rows; arrays come last."""
     pieces = []
     for table in metadata.tables.values():
         whole = _Piece(table)
@@ -210,7 +211,52 @@ def _pieces(run_ids: Sequence[tuple[int, str]]) -> list[_Piece]:
             pieces += [_Piece(table, run) for run in run_ids]
         else:
             pieces.append(whole)
-    return sorted(pieces, key=lambda piece: piece.has_arrays)
+    pieces.sort(key=lambda piece: piece.has_arrays)
+    groups: list[_Group] = []
+    for start in range(0, len(pieces), _GROUP_PIECES):
+        with reading() as connection:
+            for piece in pieces[start : start + _GROUP_PIECES]:
+                num_rows = piece.count(source, connection)
+                last = groups[-1] if groups else None
+                if not num_rows:
+                    continue
+                if (
+                    last is None
+                    or last.num_rows + num_rows > _GROUP_ROWS
+                    or len(last.pieces) == _GROUP_PIECES
+                    or last.pieces[-1].has_arrays != piece.has_arrays
+                ):
+                    groups.append(_Group(num_rows, [piece], {}))
+                else:
+                    last.num_rows += num_rows
+                    last.pieces.append(piece)
+    return groups
+
+
+def _send(
+    source: Database, reading: Reading, target: Database, group: _Group, passed: Passed
+) -> None:
+    with reading() as here, target.writing() as there:
+        limit = None if group.pieces[0].has_arrays else _MEMORY_LIMIT
+        source.spare_memory(here, limit)
+        target.spare_memory(there, limit)
+        for piece in group.pieces:
+            contents = group.sent[piece] = Contents()
+            batches = piece.batches(source, here, contents, passed)
+            target.bulk_insert(there, piece.table, batches, constants=piece.constants)
+
+
+def _compare(target: Database, group: _Group, passed: Passed) -> None:
+    with target.reading() as connection:
+        for piece, sent in group.sent.items():
+            arrived = Contents()
+            for _ in piece.batches(target, connection, arrived, passed):
+                pass
+            if str(arrived) != str(sent):
+                raise LedgerError(
+                    f"the copy differs in {piece}: {arrived} came to {target.address}, {sent} went "
+                    "there. No command will use it; copying again begins anew"
+                )
 
 
 def _check_source(source: Database, connection: Connection, is_dead: IsDead | None) -> None:
@@ -240,9 +286,10 @@ def _make_tables(target: Database, run_ids: Sequence[tuple[int, str]]) -> None:
         target.lock(connection, "migration")
         apply_migrations(connection)
         _set_revision(connection, UNFINISHED)
-    for run_key, run_id in run_ids:
+    for start in range(0, len(run_ids), _GROUP_RUNS):
         with target.writing() as connection:
-            target.make_partitions(connection, run_key, run_id)
+            for run_key, run_id in run_ids[start : start + _GROUP_RUNS]:
+                target.make_partitions(connection, run_key, run_id)
 
 
 def _set_revision(connection: Connection, revision: str) -> None:
@@ -251,7 +298,7 @@ def _set_revision(connection: Connection, revision: str) -> None:
     )
 
 
-def _counted(update: OnProgress, total: int) -> Callable[[int], None]:
+def _counted(update: OnProgress, total: int) -> Passed:
     done = 0
 
     def passed(num_rows: int) -> None:

@@ -52,9 +52,9 @@ from sqlalchemy.types import (
 
 from edco_core.errors import InputError, LedgerBusyError, LedgerError
 from storage.address import masked, parse_url, secrets
-from storage.lingering import Lingering
 from storage.binary_copy import copy_in, copy_out
 from storage.duckdb_file import OnProgress, rewrite
+from storage.lingering import Lingering
 from storage.streaming import (
     DuckDBStatement,
     InterruptedReadError,
@@ -65,6 +65,7 @@ from storage.table_stream import from_duckdb, from_postgres
 from storage.tables import PARTITIONED_BY_RUN
 
 logger = logging.getLogger(__name__)
+logging.getLogger("psycopg").setLevel(logging.ERROR)  # it warns of what it raises next
 
 Result = TypeVar("Result")
 
@@ -172,7 +173,9 @@ class Database:
             hide_parameters=True,
             **(pool if keeps else {"poolclass": NullPool}),
         )
+        # Also when Python ends, before the drivers are taken down.
         weakref.finalize(self, self.engine.dispose)
+        weakref.finalize(self, self._lingering.end)
         if self.on_duckdb:
             event.listen(self.engine, "connect", _speak_like_postgres)
         self._driver_error: type[Exception] = self.engine.dialect.loaded_dbapi.Error

@@ -1,8 +1,8 @@
 """A DuckDB file that stays open for a moment after a write, for the next one.
 
-Opening a file and closing it again cost tens of milliseconds, several times what a small transaction
-does, and a run makes many in a row.  Others wait for the file meanwhile, so the moment is short, and
-a row of writes without an end is interrupted.
+Opening a file and closing it again cost tens of milliseconds, several times what a small
+transaction does, and a run makes many in a row.  Others wait for the file meanwhile, so the moment
+is short, and a row of writes without an end is interrupted.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ class Lingering:
     def end(self) -> None:
         """Close the file, unless somebody is using it."""
         with self._lock:
+            if self._timer is not None:
+                self._timer.cancel()
             self._close()
 
     def _close(self) -> None:

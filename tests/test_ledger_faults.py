@@ -193,7 +193,7 @@ def test_after_broken_scores_and_full_disks_a_run_is_resumed_as_if_nothing_had_h
     for point, nth, deed, message in (
         ("logits", "12", "nan", r"interval 0: .* scores are NaN or infinite .*look at"),
         ("stage-row", "1", "full-disk", r"the ledger .*no room left.*Make room"),
-        ("saving", "2", "full-disk", r"no room left. Make room on the disk of .*runs/whole"),
+        ("saving", "2", "full-disk", r"no room left. Make room on the disks of .*runs/whole"),
     ):
         failed = edco(point, nth, deed, "--", *command, program=DISTURBED, expect=1)
         assert re.search(message, one_error(failed.stderr)), failed.stderr

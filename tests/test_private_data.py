@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import traceback
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,16 @@ from command_line import Edco
 from sqlalchemy import String, cast, or_, select
 from sqlalchemy.types import Text
 
+from edco_core.config import parse_config
+from edco_core.errors import (
+    ConfigError,
+    DataError,
+    LeaseLostError,
+    LedgerError,
+    StopRequested,
+    WithheldError,
+)
+from edco_core.records import Lease
 from storage import open_ledger
 from storage.tables import metadata
 
@@ -211,6 +222,53 @@ def test_a_private_run_is_refused_before_any_work_where_another_keeps_the_texts(
         assert "--store URL" in told
     assert ledger.read_bytes() == before
     assert not (finished.folder / "runs" / "hidden").exists()
+
+
+def raised_from(error: Exception, keep_texts: bool) -> BaseException:
+    """What leaves a run that meets an error."""
+    from flows.open_run import OpenRun
+
+    config = parse_config(
+        {
+            "model": {"name_or_path": "m"},
+            "data": {"train": "t"},
+            "store": {"keep_texts": keep_texts},
+        }
+    )
+    nothing: Any = None
+    lease = Lease("r", 1, 1, "me")
+    run = OpenRun(nothing, lease, config, nothing, nothing, nothing, Path())
+    with (
+        pytest.raises(type(error) if keep_texts else Exception) as caught,
+        run.withholding_texts(),
+        run.withholding_texts(),  # as in a task within its flow
+    ):
+        raise error
+    return caught.value
+
+
+@pytest.mark.parametrize("kind", [ValueError, DataError, ConfigError])
+def test_an_error_that_may_quote_samples_is_printed_in_full_and_leaves_without_its_words(
+    kind: type[Exception], capsys: pytest.CaptureFixture[str]
+) -> None:
+    withheld = raised_from(kind("Kniegelenk"), keep_texts=False)
+    assert capsys.readouterr().err.count("Kniegelenk") == 1
+    assert isinstance(withheld, WithheldError)
+    assert withheld.exit_code == (1 if kind is ValueError else 2)
+    printed = "".join(traceback.format_exception(withheld))
+    assert kind.__name__ in printed
+    assert "Kniegelenk" not in printed
+
+
+@pytest.mark.parametrize("kind", [OSError, LedgerError, LeaseLostError, StopRequested])
+def test_an_error_that_quotes_no_sample_keeps_its_words(kind: type[Exception]) -> None:
+    error = kind("no space left")
+    assert raised_from(error, keep_texts=False) is error
+
+
+def test_where_texts_are_kept_errors_keep_their_words() -> None:
+    error = ValueError("Kniegelenk")
+    assert raised_from(error, keep_texts=True) is error
 
 
 def asked(api: str, what: str) -> str:

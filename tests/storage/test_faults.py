@@ -150,6 +150,34 @@ def expire(ledger: Ledger) -> None:
         )
 
 
+# ---------------------------------------------------------------- numbers that are none
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_refused_wherever_it_comes_and_can_be_given_again(
+    ledger: Ledger, bad: float
+) -> None:
+    lease = new_run(ledger)
+    good = make_selection(SCORES, CHOSEN)
+    spoilt = SCORES.copy()
+    spoilt[3] = bad
+    assert good.probabilities is not None
+    before = contents(ledger)
+    for write in (
+        lambda: ledger.add_scores(lease, 0, shard(spoilt)),
+        lambda: ledger.finish_selection(lease, 0, replace(good, scores=good.scores * bad), 1.0),
+        lambda: ledger.finish_selection(
+            lease, 0, replace(good, probabilities=good.probabilities * bad), 1.0
+        ),
+        lambda: ledger.finish_selection(lease, 0, replace(good, cutoff=bad), 1.0),
+    ):
+        with pytest.raises(LedgerError, match=r"NaN or infinite.*look at|not a finite number"):
+            write()
+    assert contents(ledger) == before
+    for name in ("add_scores", "finish_scoring", "finish_selection"):
+        WRITE[name](ledger, lease)
+
+
 # ---------------------------------------------------------------- connections cut
 
 _IN_THE_MIDDLE = {
@@ -163,7 +191,8 @@ class Cutter:
 
     ``fates`` says for one transaction after the other what becomes of it: "middle" (cut before the
     server hears of the first thing that matters), "before commit", "after commit" (the server has
-    committed, the client does not hear of it), "at once" (if it writes) or "none".
+    committed, the client does not hear of it), "at once" (if it writes), "in the data" (after a
+    megabyte of it) or "none".
     """
 
     def __init__(self, url: str) -> None:
@@ -200,7 +229,7 @@ class Cutter:
             self._relay(client, server)
 
     def _relay(self, client: socket.socket, server: socket.socket) -> None:
-        fate, kind = "none", "reading"
+        fate, kind, num_bytes = "none", "reading", 0
         while True:
             for source in select.select([client, server], [], [])[0]:
                 data = source.recv(1 << 20)
@@ -210,12 +239,14 @@ class Cutter:
                     client.sendall(data)
                     continue
                 if b"BEGIN" in data:
-                    fate, kind = next(self.fates), "reading"
+                    fate, kind, num_bytes = next(self.fates), "reading", 0
+                num_bytes += len(data)
                 if b"work_mem" in data:  # set at the beginning of every writing transaction
                     kind = "writing"
                 if (
                     (fate == "at once" and kind == "writing")
                     or (fate == "middle" and _IN_THE_MIDDLE[kind].search(data))
+                    or (fate == "in the data" and num_bytes > 1 << 20)
                     or (fate == "before commit" and b"COMMIT" in data)
                 ):
                     self.num_cut += 1
@@ -244,6 +275,8 @@ READ: dict[str, Callable[[Ledger], Any]] = {
     "run_state": lambda ledger: ledger.run_state("demo-1"),
     "pool_size": lambda ledger: ledger.pool_size("pool-a"),
     "pool_texts": lambda ledger: ledger.pool_texts("pool-a", [3]),
+    "refuse_kept_texts": lambda ledger: ledger.refuse_kept_texts(["pool-b"]),
+    "sample_places": lambda ledger: ledger.sample_places("pool-a", ["00000000_0000"]),
     "stage_done": lambda ledger: ledger.stage_done("demo-1", 0, "scoring"),
     "stage_facts": lambda ledger: ledger.stage_facts("demo-1", 0, "scoring"),
     "scored_ordinals": lambda ledger: ledger.scored_ordinals("demo-1", 1),
@@ -292,18 +325,27 @@ def test_what_is_asked_on_a_connection_that_is_cut_is_answered_all_the_same(
     assert cutter.num_cut == 3 * len(READ)
 
 
-NOT_REPEATED = {
-    *("query_rows", "query_batches", "view_batches", "view_schema", "snapshot"),  # half read
-    *("removal", "remove_run"),  # typed by a person, who looks and types again
-    "wait_at_most",  # asks the ledger nothing
-}
-"""Verbs whose lost connection is an error."""
+def test_the_tests_above_cover_every_verb_that_is_retried() -> None:
+    retried = {
+        name
+        for name, verb in inspect.getmembers(Ledger, inspect.isfunction)
+        if hasattr(verb, "__wrapped__") and not inspect.isgeneratorfunction(inspect.unwrap(verb))
+    }
+    assert set(WRITE) < retried <= {*WRITE, *READ, "register_pool", "create_run", "acquire"}
 
 
-def test_the_tests_above_cover_every_verb() -> None:
-    verbs = {name for name, _ in inspect.getmembers(Ledger, inspect.isfunction) if name[0] != "_"}
-    repeated = {*WRITE, *READ, "register_pool", "create_run", "acquire"} - {"queries"}
-    assert repeated == verbs - NOT_REPEATED
+@pytest.mark.postgres
+def test_rows_whose_transfer_is_cut_come_again_from_the_first(
+    cutter: Cutter, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger = open_ledger(cutter.url, on_wait=lambda message: None)
+    cutter.fates = iter(["in the data", "none"])
+    pool = pool_of_bytes(4 << 20)
+    ledger.register_pool(pool)
+    assert cutter.num_cut == 1
+    calm = open_ledger(cutter.direct_url)
+    assert calm.pool_size(pool.fingerprint) == len(contents(calm)["pool_samples"]) == len(pool)
+    assert caplog.records == []
 
 
 @pytest.mark.postgres
