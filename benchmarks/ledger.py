@@ -194,7 +194,7 @@ def _measure_memory(place: Place, sizes: Sizes) -> dict[str, list[float]]:
         urls = {}
         for pool_size in (sizes.pool, 10 * sizes.pool):
             urls[pool_size] = new()
-            open_ledger(urls[pool_size]).register_pool(make_pool(pool_size))
+            open_ledger(urls[pool_size]).register_pool(make_pool(pool_size, with_texts=False))
             pa.default_memory_pool().release_unused()
         for number in range(sizes.memory_repeats):
             for pool_size, url in ((0, urls[sizes.pool]), *urls.items()):

@@ -21,13 +21,21 @@ _GOLDEN = (5**0.5 - 1) / 2
 _NUM_CATEGORIES = 12
 
 
-def make_pool(size: int) -> Pool:
-    """A pool with prompts of about a hundred characters, made by Arrow alone."""
+def make_pool(size: int, *, with_texts: bool = True) -> Pool:
+    """A pool with prompts of about a hundred characters, or without any, made by Arrow alone."""
     ordinals = np.arange(size)
     spacing = 10**16 // size
     noise = (ordinals * _GOLDEN % 1.0 * spacing).astype(np.int64)
     sample_ids = pc.utf8_lpad(pa.array(ordinals * spacing + noise).cast(pa.string()), 16, "0")
-    numbers = pa.array(ordinals).cast(pa.string())
+    nothing = pa.nulls(size, pa.string())
+    prompts = completions = pa.repeat("", size)
+    if with_texts:
+        numbers = pa.array(ordinals).cast(pa.string())
+        question = "after its upgrade. Which command shows the cause, and what must it print?"
+        prompts = pc.binary_join_element_wise(
+            "Switch", numbers, "reports alarm", sample_ids, question, " "
+        )
+        completions = pc.binary_join_element_wise("display alarm", numbers, " ")
     categories = pa.array([f"domain {i}" for i in range(_NUM_CATEGORIES)])
     return Pool(
         fingerprint=f"benchmark-{size}",
@@ -35,21 +43,16 @@ def make_pool(size: int) -> Pool:
         table=pa.table(
             {
                 "sample_id": sample_ids,
-                "prompt": pc.binary_join_element_wise(
-                    "Switch", numbers, "reports alarm", sample_ids,
-                    "after its upgrade. Which command shows the cause, and what must it print?",
-                    " ",
-                ),
-                "completion": pc.binary_join_element_wise("display alarm", numbers, " "),
-                "answer": pa.nulls(size, pa.string()),
+                "prompt": prompts,
+                "completion": completions,
+                "answer": nothing,
                 "category": categories.take(pa.array(ordinals % _NUM_CATEGORIES)),
-                "metadata": pa.nulls(size, pa.string()),
-                "source": pc.binary_join_element_wise("pool.jsonl", numbers, ":"),
-                "content_hash": sample_ids,
+                "metadata": nothing,
+                "source": nothing,
             }
         ),
         conversational=False,
-    )  # fmt: skip
+    )
 
 
 def make_spec(number: int, pool_size: int, *, intervals: int) -> RunSpec:

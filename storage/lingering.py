@@ -39,8 +39,8 @@ class Lingering:
             if left_s <= 0:
                 self._close()
                 return
+            # No daemon: a process that ends while DuckDB closes a file is aborted.
             self._timer = threading.Timer(min(LINGER_S, left_s), self.end)
-            self._timer.daemon = True
             self._timer.start()
 
     def end(self) -> None:

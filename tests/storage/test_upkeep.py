@@ -480,6 +480,8 @@ def test_a_copy_holds_the_same_rows_and_its_views_tell_the_same(
 ) -> None:
     for name, value in (("_BATCH_ROWS", 50), ("_TEXT_ROWS", 7), ("_BATCH_BYTES", 300)):
         monkeypatch.setattr(f"storage.table_stream.{name}", value)
+    for name, value in (("_GROUP_PIECES", 3), ("_GROUP_RUNS", 1), ("_GROUP_ROWS", 100)):
+        monkeypatch.setattr(f"storage.copying.{name}", value)
     target = new_url(to)
     before = stored(source)
     copied = db_copy(source, target)
