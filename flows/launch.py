@@ -143,6 +143,7 @@ def _say_how_to_go_on(run_id: str, error: BaseException, store_url: str) -> None
     if isinstance(error, StopRequested):
         happened = "interrupted"
     say(f"run {run_id}: {happened}. To carry on: {command('resume', run_id, store_url)}")
+    _say_what_to_set(store_url)
 
 
 def _print_result(ledger: Ledger, run: OpenRun, store_url: str) -> None:
@@ -155,6 +156,7 @@ def _print_result(ledger: Ledger, run: OpenRun, store_url: str) -> None:
     say("next:")
     for line in next_commands(ledger, run.run_id, store_url):
         say(f"  {line}")
+    _say_what_to_set(store_url)
 
 
 def next_commands(ledger: Ledger, run_id: str, store_url: str) -> list[str]:
@@ -174,14 +176,23 @@ def next_commands(ledger: Ledger, run_id: str, store_url: str) -> list[str]:
 
 
 def command(verb: str, argument: str, store_url: str) -> str:
-    """An ``edco`` command line for this ledger, with passwords masked."""
+    """An ``edco`` command line for this ledger; ``$EDCO_STORE`` for an address with a password."""
     program = "edco" if shutil.which("edco") else _relative(Path(sys.argv[0]))
     if program.endswith(".py"):
         program = f"{shlex.quote(sys.executable)} -m flows.cli"
     words = [program, verb, *([argument] if argument else [])]
     if store_url != _default_store_url():
-        words += ["--store", shlex.quote(masked(store_url))]
+        words += ["--store", '"$EDCO_STORE"' if _is_secret(store_url) else shlex.quote(store_url)]
     return " ".join(words)
+
+
+def _is_secret(store_url: str) -> bool:
+    return masked(store_url) != store_url
+
+
+def _say_what_to_set(store_url: str) -> None:
+    if _is_secret(store_url) and store_url != _default_store_url():
+        say(f"  (EDCO_STORE: set it to {masked(store_url)}, with the password)")
 
 
 def _default_store_url() -> str:

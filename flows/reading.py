@@ -107,10 +107,9 @@ def show_run(ledger: Ledger, prefix: str) -> Answer:
     measured = [row for row in rows if row["metric"] is not None]
     if measured:
         best = max(measured, key=lambda row: row["metric"])
-        after.append(
-            f"best: {best['metric']:.3f} after interval {best['interval']}, "
-            f"saved under {run['run_dir']}/checkpoints/interval-{best['interval']:03d}"
-        )
+        saved = ledger.checkpoint(run_id, best["interval"] + 1)
+        where = f", saved as {saved.path}" if saved else ""
+        after.append(f"best: {best['metric']:.3f} after interval {best['interval']}{where}")
     facts = {"run": run, "intervals": rows, "evaluations": evaluations}
     return Answer(facts, rows, INTERVAL_COLUMNS, lines=lines, after=after)
 

@@ -458,6 +458,11 @@ class Database:
                 positions = [given[name] for name in compiled.positiontup or ()]
                 asked = DuckDBStatement(driver, str(compiled), positions)
             else:
+                # A read-only transaction of a superuser still may COPY … TO PROGRAM.
+                if connection.exec_driver_sql(
+                    "SELECT rolsuper FROM pg_roles WHERE rolname = current_user"
+                ).scalar():
+                    driver.execute("SET LOCAL ROLE pg_read_all_data")
                 if timeout_s is not None:
                     driver.execute(f"SET LOCAL statement_timeout = {max(1, int(timeout_s * 1000))}")
                 asked = PostgresStatement(driver, str(compiled), given)

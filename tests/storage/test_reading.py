@@ -288,3 +288,18 @@ def test_the_role_of_the_readme_cannot_write_even_if_it_wants_to(role: tuple[str
             execute("SET TRANSACTION READ WRITE", statement)
     with pytest.raises(DBAPIError, match="read-only"):
         execute("CREATE TEMPORARY TABLE mine (x INTEGER)")
+
+
+@pytest.mark.postgres
+def test_a_superusers_query_can_start_no_program_and_write_no_file(
+    new_ledger_url: Callable[[str], str], tmp_path: Path
+) -> None:
+    url = new_ledger_url("postgres")
+    do_run(open_ledger(url), "demo-1", 1)
+    reader = open_ledger(url, read_only=True)
+    target = tmp_path / "written"
+    for way in (f"TO '{target}'", f"TO PROGRAM 'touch {target}'"):
+        with pytest.raises(InputError, match="permission denied"):
+            reader.query(f"COPY (SELECT 1) {way}")
+    assert not target.exists()
+    assert reader.query("SELECT count(*) FROM turnover")[1] == [(1,)]
