@@ -49,6 +49,7 @@ def make_pool(size: int, *, with_texts: bool = True) -> Pool:
                 "category": categories.take(pa.array(ordinals % _NUM_CATEGORIES)),
                 "metadata": nothing,
                 "source": nothing,
+                "content_hash": sample_ids,
             }
         ),
         conversational=False,

@@ -381,18 +381,6 @@ class Database:
         ):
             copy_in(copy, schema, stream, {name: (types[name], given[name]) for name in given})
 
-    def stream(
-        self, connection: Connection, sql: str, params: Mapping[str, Any], batch: int = 16
-    ) -> Iterator[tuple[Any, ...]]:
-        """Rows of a query, read ``batch`` at a time: for rows that hold arrays as bytes.
-
-        The connection does nothing else until the last row was read.
-        """
-        options = {} if self.on_duckdb else {"stream_results": True, "max_row_buffer": batch}
-        result = connection.execute(text(sql).execution_options(**options), params)
-        while rows := result.fetchmany(batch):
-            yield from (tuple(row) for row in rows)
-
     def spare_memory(self, connection: Connection, limit: str | None = "64MB") -> None:
         """Let a long insert go to disk as it comes, however much memory the machine has.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -41,11 +41,6 @@ if TYPE_CHECKING:
     from edco_core.records import Ints
 
 Facts = Mapping[str, Any]
-
-_SHARDS = (
-    "SELECT ordinals, scores, n_tokens FROM score_shards "
-    "WHERE run_key = :key AND interval = :interval ORDER BY shard"
-)
 
 
 @dataclass(slots=True)
@@ -149,8 +144,7 @@ class Stages(LedgerPart):
         """Samples of a half-scored pool that need not be scored again, ascending."""
         with self._database.reading() as connection:
             key = run_row(connection, run_id).run_key
-            shards = self._database.stream(connection, _SHARDS, {"key": key, "interval": interval})
-            parts = [_shard(row).ordinals for row in shards]
+            parts = [shard.ordinals for shard in _shards(connection, key, interval)]
         return np.sort(np.concatenate([np.empty(0, np.int64), *parts]))
 
     def _scored_before(
@@ -160,9 +154,8 @@ class Stages(LedgerPart):
         key = (lease.run_id, lease.token, interval)
         if self._scored is None or self._scored.key != key:
             self._scored = _Scored(key, np.zeros(pool_size, np.bool_))
-            keys = {"key": lease.run_key, "interval": interval}
-            for row in self._database.stream(connection, _SHARDS, keys):
-                self._scored.is_scored[_shard(row).ordinals] = True
+            for shard in _shards(connection, lease.run_key, interval):
+                self._scored.is_scored[shard.ordinals] = True
                 self._scored.num_shards += 1
         return self._scored
 
@@ -177,10 +170,10 @@ class Stages(LedgerPart):
         keys = {"key": lease.run_key, "interval": interval}
         with self._fenced(lease) as connection:
             self._begin(connection, lease, interval, "scoring")
-            self._database.spare_memory(connection)
             pool_size = run_row(connection, lease.run_id).pool_size
-            shards = map(_shard, self._database.stream(connection, _SHARDS, keys))
+            shards = _shards(connection, lease.run_key, interval)
             with ranked(shards, pool_size, f"run {lease.run_id}, interval {interval}") as scores:
+                self._database.spare_memory(connection)
                 self._database.bulk_insert(
                     connection,
                     tables.scores,
@@ -482,10 +475,19 @@ def _bulk_keys(lease: Lease, interval: int) -> dict[str, int | str]:
     return {"run_key": lease.run_key, "run_id": lease.run_id, "interval": interval}
 
 
-def _shard(row: tuple[Any, ...]) -> ScoreShard:
-    ordinals, scores, n_tokens = row
-    return ScoreShard(
-        ordinals=np.frombuffer(ordinals, "<i4").astype(np.int64),
-        scores=np.frombuffer(scores, "<f8"),
-        n_tokens=np.frombuffer(n_tokens, "<i4").astype(np.int64),
-    )
+def _shards(connection: Connection, run_key: int, interval: int) -> Iterator[ScoreShard]:
+    """The shards of a pool that is not scored to its end, one after the other.
+
+    Each is asked for by itself: databases and drivers keep a whole answer of such rows in memory.
+    """
+    keys = {"key": run_key, "interval": interval}
+    which = "FROM score_shards WHERE run_key = :key AND interval = :interval"
+    num_shards = connection.execute(text(f"SELECT count(*) {which}"), keys).scalar_one()
+    statement = text(f"SELECT ordinals, scores, n_tokens {which} AND shard = :shard")
+    for number in range(num_shards):
+        row = connection.execute(statement, {**keys, "shard": number}).one()
+        yield ScoreShard(
+            ordinals=np.frombuffer(row.ordinals, "<i4").astype(np.int64),
+            scores=np.frombuffer(row.scores, "<f8"),
+            n_tokens=np.frombuffer(row.n_tokens, "<i4").astype(np.int64),
+        )
