@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from storage.engine import BUSY_TIMEOUT_S, Database
+from storage.connecting import BUSY_TIMEOUT_S
+from storage.engine import Database
 from storage.pools import Pools
 from storage.reading import Reading
 from storage.runs import Runs

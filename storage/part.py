@@ -14,7 +14,8 @@ from sqlalchemy import Connection, text
 
 from edco_core.errors import LeaseLostError, LedgerError, NotFoundError
 from edco_core.records import Lease
-from storage.engine import ConnectionLostError, Database
+from storage.connecting import ConnectionLostError
+from storage.engine import Database
 
 Part = TypeVar("Part", bound="LedgerPart")
 Given = ParamSpec("Given")

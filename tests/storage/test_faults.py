@@ -37,7 +37,7 @@ from edco_core.errors import (
 )
 from edco_core.records import Lease, Pool
 from storage import Ledger, open_ledger, queries
-from storage.engine import ConnectionLostError
+from storage.connecting import ConnectionLostError
 from storage.tables import metadata
 from tests.storage.conftest import (
     curriculum,
