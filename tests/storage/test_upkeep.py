@@ -258,6 +258,8 @@ def big_ledger(url: str) -> None:
     pool = make_pool(60_000, "removed")
     ledger.register_pool(pool)
     ledger.create_run(make_spec("r", pool), "me", ttl_s=-1)
+    with Database(url, alone=True).reading():
+        pass  # once this is let in, the file was closed, and holds what was in its log
     ledger.remove_run("r")
 
 
