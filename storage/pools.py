@@ -63,6 +63,7 @@ class Pools(LedgerPart):
                 _sample_batches(pool, keep_texts),
                 constants={"dataset_key": key},
             )
+            self._database.analyze(connection, "pool_samples")
             self._keep_skipped(connection, key, pool, keep_texts)
             connection.execute(
                 insert(tables.datasets),

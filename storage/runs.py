@@ -84,6 +84,7 @@ class Runs(LedgerPart):
                 },
             )
             self._database.make_partitions(connection, run_key, spec.run_id)
+            self._database.analyze(connection, "runs", "datasets")
         return lease
 
     @retried

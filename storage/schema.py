@@ -10,7 +10,7 @@ from sqlalchemy import Connection, text
 from edco_core.errors import InputError, LedgerVersionError
 from storage.engine import Database
 from storage.tables import metadata
-from storage.views import VIEWS
+from storage.views import VIEWS, view_sql
 
 REVISIONS = ("0001", "0002")
 """All revisions, oldest first; kept here so that opening a ledger need not load Alembic."""
@@ -125,8 +125,9 @@ def refuse_foreign(database: Database, connection: Connection) -> None:
 
 
 def create_views(connection: Connection) -> None:
+    on_duckdb = connection.dialect.name == "duckdb"
     for name, select in VIEWS.items():
-        connection.exec_driver_sql(f"CREATE VIEW {name} AS {select}")
+        connection.exec_driver_sql(f"CREATE VIEW {name} AS {view_sql(select, on_duckdb=on_duckdb)}")
 
 
 def drop_views(connection: Connection) -> None:

@@ -8,12 +8,15 @@ How they stay fast on tens of millions of scores: the run's id in a big table is
 shows, so that a filter on it leaves one of Postgres's partitions before anything is planned; DuckDB
 skips the rows of other runs by ``run_key``.  Nothing sorts or aggregates over them, and whatever
 needs the whole pool (ranks, percentiles, turnover, counts) was computed once when its stage was
-committed.
+committed.  ``{by_key: a, b}`` stands for what only DuckDB is told: that the keys are equal as well.
+Postgres would take it for a second, independent condition, expect next to no rows, and plan for
+that.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 
 # Reading ``runs`` last in a chain of scalar subqueries keeps each of them on the run's own few
 # rows; grouped subqueries would aggregate every run before the filter on run_id applies.
@@ -81,6 +84,8 @@ LEFT JOIN evaluation_results e
 
 # Views about samples carry dataset_id, so that they join the view samples by
 # USING (dataset_id, sample_id): the same sample may be in several data sets.
+# selections are joined by the ordinal of pool_samples: by that of scores Postgres does not see that
+# one sample was asked for, and goes through all of them once per interval.
 # percentile: share of the pool that scored no higher, in percent; the top sample has 100.
 # checkpoint_id: the weights the score was computed with.
 _SAMPLE_HISTORY = """
@@ -93,13 +98,13 @@ SELECT
     substr(c.weights_sha256, 1, 16) AS checkpoint_id,
     s.scored_at_interval
 FROM scores s
-JOIN runs r ON r.run_id = s.run_id AND r.run_key = s.run_key
+JOIN runs r ON r.run_id = s.run_id {by_key: r, s}
 JOIN datasets d ON d.dataset_key = r.dataset_key
 JOIN pool_samples p ON p.dataset_key = r.dataset_key AND p.ordinal = s.ordinal
 JOIN interval_stats i ON i.run_key = r.run_key AND i.interval = s.interval
 LEFT JOIN selections x
-    ON x.run_id = s.run_id AND x.run_key = s.run_key
-    AND x.interval = s.interval AND x.ordinal = s.ordinal
+    ON x.run_id = s.run_id {by_key: x, s}
+    AND x.interval = s.interval AND x.ordinal = p.ordinal
 LEFT JOIN selection_rules f ON f.run_key = r.run_key AND f.interval = s.interval
 LEFT JOIN checkpoints c ON c.run_key = r.run_key AND c.interval = s.scored_at_interval
 """
@@ -112,7 +117,7 @@ SELECT
     CASE x.change WHEN 0 THEN 'first_time' WHEN 1 THEN 'returned' ELSE 'stayed' END AS change,
     x.times_selected, x.streak
 FROM selections x
-JOIN runs r ON r.run_id = x.run_id AND r.run_key = x.run_key
+JOIN runs r ON r.run_id = x.run_id {by_key: r, x}
 JOIN datasets d ON d.dataset_key = r.dataset_key
 JOIN pool_samples p ON p.dataset_key = r.dataset_key AND p.ordinal = x.ordinal
 JOIN selection_rules f ON f.run_key = r.run_key AND f.interval = x.interval
@@ -137,7 +142,7 @@ SELECT
     e.first_interval, e.last_interval, e.score_first, e.score_last,
     e.score_sum / e.times_selected AS score_mean
 FROM selected_samples e
-JOIN runs r ON r.run_id = e.run_id AND r.run_key = e.run_key
+JOIN runs r ON r.run_id = e.run_id {by_key: r, e}
 JOIN datasets d ON d.dataset_key = r.dataset_key
 JOIN pool_samples p ON p.dataset_key = r.dataset_key AND p.ordinal = e.ordinal
 """
@@ -173,7 +178,7 @@ JOIN optimizer_steps o ON o.run_key = r.run_key
 _STEP_SAMPLES = """
 SELECT t.run_id, d.dataset_id, t.interval, t.step, t.slot, p.sample_id
 FROM step_slots t
-JOIN runs r ON r.run_id = t.run_id AND r.run_key = t.run_key
+JOIN runs r ON r.run_id = t.run_id {by_key: r, t}
 JOIN datasets d ON d.dataset_key = r.dataset_key
 JOIN pool_samples p ON p.dataset_key = r.dataset_key AND p.ordinal = t.ordinal
 """
@@ -185,7 +190,7 @@ SELECT
     g.run_id, d.dataset_id, g.interval, g.step, p.sample_id, g.n, g.n_correct,
     g.reward_mean, g.reward_std, g.advantage_abs_mean
 FROM rollout_groups g
-JOIN runs r ON r.run_id = g.run_id AND r.run_key = g.run_key
+JOIN runs r ON r.run_id = g.run_id {by_key: r, g}
 JOIN datasets d ON d.dataset_key = r.dataset_key
 JOIN pool_samples p ON p.dataset_key = r.dataset_key AND p.ordinal = g.ordinal
 """
@@ -205,5 +210,12 @@ VIEWS: dict[str, str] = {
     "rollouts": _ROLLOUTS,
 }
 """View name to the SELECT behind it."""
+
+
+def view_sql(select: str, *, on_duckdb: bool) -> str:
+    """A view's SELECT as that database is to have it."""
+    told = r"AND \1.run_key = \2.run_key" if on_duckdb else ""
+    return re.sub(r"\{by_key: (\w), (\w)\}", told, select)
+
 
 VIEWS_SHA256 = hashlib.sha256(repr(sorted(VIEWS.items())).encode()).hexdigest()

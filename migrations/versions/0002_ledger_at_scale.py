@@ -22,7 +22,7 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
-views_sha256 = "ebed8f11b6d675d35a304b42c8ce263ca5a106fdfeeab3352043e23323262828"
+views_sha256 = "ee9c8819efccc4de140a50818d24816e1440b3db9b590e0ef35c1e16f45952da"
 """The views this revision was released with: whoever changes a view adds a revision."""
 
 _SHARD_SAMPLES = 65_536
