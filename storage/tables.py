@@ -262,6 +262,7 @@ rollout_groups = Table(
     Column("interval", SmallInteger, nullable=False),
     Column("run_id", Text, nullable=False),
 )
+"""Answers sampled together in reinforcement learning; empty until that trainer is there."""
 
 PARTITIONED_BY_RUN = (scores, selections, selected_samples, step_slots, rollout_groups)
 """On Postgres each run has its own partition of these."""
