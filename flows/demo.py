@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import yaml
+
+from edco_core.checkpoints import write_atomically
 from edco_core.config import Config, parse_config
 from edco_core.demo_data import write_demo_data
 from edco_core.errors import InputError
@@ -19,6 +22,15 @@ def run_demo(folder: Path, *, seed: int) -> None:
         raise InputError(f"--dir {folder}: it is a file. Give a folder.")
     config = demo_config(folder, seed=seed)
     start_run(config, f"duckdb:///{folder / 'edco.duckdb'}", None)
+
+
+def write_demo_config(folder: Path, *, seed: int) -> Path:
+    """Write the demo's configuration as a file of its own, to be deployed."""
+    config = demo_config(folder.resolve(), seed=seed)
+    path = folder / "demo.yaml"
+    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    write_atomically(path, text)
+    return path
 
 
 def demo_config(folder: Path, *, seed: int) -> Config:

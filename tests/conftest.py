@@ -109,19 +109,28 @@ def log_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture(scope="session")
-def prefect_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def prefect_ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real Prefect server for all tests: starting one takes longer than most of them."""
-    from flows.server import PendingServer
+    from flows.stack import prefect_server
 
-    home = tmp_path_factory.mktemp("prefect")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PREFECT_HOME", str(home))
-        server = PendingServer()
-        try:
-            with server.ready():
-                yield server.url
-        finally:
-            server.stop()
+    folder = tmp_path_factory.mktemp("prefect")
+    with prefect_server(folder / "home", folder) as (_, url):
+        yield url
+
+
+@pytest.fixture(scope="session")
+def prefect_url(prefect_ui: str) -> str:
+    """The API of that server."""
+    return f"{prefect_ui}/api"
+
+
+@pytest.fixture(scope="session")
+def browser(prefect_ui: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A headless Chromium on the pages of the tests' Prefect server (``browser.Browser``)."""
+    from browser import chromium
+
+    with chromium(prefect_ui, tmp_path_factory.mktemp("chromium")) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")
