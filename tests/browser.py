@@ -64,7 +64,8 @@ class Browser:
 
     def click(self, text: str) -> None:
         """Click on the first thing that says exactly this, once that is possible."""
-        where = (By.XPATH, f"//*[normalize-space()='{text}' and not(*[normalize-space()='{text}'])]")
+        says = f"normalize-space()='{text}'"
+        where = (By.XPATH, f"//*[{says} and not(*[{says}])]")  # the innermost
         self._waiting().until(element_to_be_clickable(where)).click()
 
     def all(self, css: str) -> list[WebElement]:
