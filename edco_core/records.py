@@ -121,6 +121,22 @@ class ScoreShard:
     """In the scorer's unit (nats for entropies)."""
     n_tokens: Ints
     """Generated tokens each score was computed from."""
+    scored_at_interval: Ints | None = None
+    """Which checkpoint each score is of; None where it is that of the interval they are for."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreHistory:
+    """What is known of every sample of a pool before an interval: arrays by ordinal."""
+
+    scores: Floats
+    """The newest score."""
+    scored_at_interval: Ints
+    """When that was made."""
+    earlier_scores: Floats
+    """The score before the newest; NaN for a sample scored only once."""
+    earlier_scored_at_interval: Ints
+    """When that was made; -1 where there is none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,12 @@ from storage.pools import Pools
 from storage.reading import Reading
 from storage.runs import Runs
 from storage.schema import ensure_schema
+from storage.scoring import Scoring
 from storage.stages import Stages
 from storage.upkeep import Upkeep
 
 
-class Ledger(Pools, Runs, Stages, Reading, Upkeep):
+class Ledger(Pools, Runs, Scoring, Stages, Reading, Upkeep):
     """One ledger, opened by ``open_ledger``.
 
     Verbs that write for a run take its lease first and raise LeaseLostError, writing nothing,

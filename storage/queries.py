@@ -70,6 +70,10 @@ WHERE h.run_id = :run AND h.sample_id = :sample
 ORDER BY h.interval
 """
 
+CHECKPOINTS = """
+SELECT * FROM checkpoints WHERE run_id = :run ORDER BY interval
+"""
+
 EVALUATIONS = """
 SELECT * FROM evaluations WHERE run_id = :run
 ORDER BY interval, metric, category NULLS FIRST
@@ -196,6 +200,11 @@ def at_interval(answer: dict[str, Any], interval: int) -> dict[str, Any]:
 def evaluations(ledger: Ledger, run_id: str) -> Rows:
     """Every metric of a run: interval -1 is before training, category None the whole set."""
     return _ask(ledger, EVALUATIONS, run=run_id)
+
+
+def checkpoints(ledger: Ledger, run_id: str) -> Rows:
+    """The weights each interval started from: path, metric, and whether they were removed."""
+    return _ask(ledger, CHECKPOINTS, run=run_id)
 
 
 def sample_at(ledger: Ledger, run_id: str, ordinal: int) -> str:

@@ -28,7 +28,15 @@ if TYPE_CHECKING:
 CHUNK_SAMPLES = 1 << 18
 _BATCH_ROWS = 1 << 16
 _SPLITTER_SAMPLES = 1 << 16
-_RECORD = np.dtype([("score", "<f8"), ("ordinal", "<i4"), ("n_tokens", "<i4"), ("rank", "<i4")])
+_RECORD = np.dtype(
+    [
+        ("score", "<f8"),
+        ("ordinal", "<i4"),
+        ("n_tokens", "<i4"),
+        ("rank", "<i4"),
+        ("scored_at_interval", "<i2"),
+    ]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +46,16 @@ class RankedScores:
     stats: dict[str, float]
     """``n``, ``mean``, ``max``, and the quantiles ``p50`` and ``p90`` (linear interpolation)."""
     batches: Iterator[pa.RecordBatch]
-    """Columns ``ordinal``, ``score``, ``rank``, ``n_tokens``, by ordinal."""
+    """By ordinal: that, ``score``, ``rank``, ``n_tokens`` and ``scored_at_interval``."""
 
 
 @contextmanager
 def ranked(
-    shards: Iterable[ScoreShard], pool_size: int, where: str, chunk: int = CHUNK_SAMPLES
+    shards: Iterable[ScoreShard],
+    pool_size: int,
+    interval: int,
+    where: str,
+    chunk: int = CHUNK_SAMPLES,
 ) -> Iterator[RankedScores]:
     """Rank the scores of a whole pool; the batches may be read inside the ``with`` block.
 
@@ -60,6 +72,8 @@ def ranked(
             records["ordinal"] = shard.ordinals
             records["score"] = shard.scores
             records["n_tokens"] = shard.n_tokens
+            made_at = shard.scored_at_interval
+            records["scored_at_interval"] = interval if made_at is None else made_at
             by_ordinal.add(records, records["ordinal"] // chunk)
             # A copy: a view would keep the whole shard.
             some_scores.append(shard.scores[:: min(stride, max(1, len(shard.scores)))].copy())
@@ -170,8 +184,5 @@ def _by_ordinal(ranks: _Parts, num_parts: int, chunk: int) -> Iterator[pa.Record
         for start in range(0, len(records), _BATCH_ROWS):
             batch = records[start : start + _BATCH_ROWS]
             yield pa.RecordBatch.from_pydict(
-                {
-                    name: np.ascontiguousarray(batch[name])
-                    for name in ("ordinal", "score", "rank", "n_tokens")
-                }
+                {name: np.ascontiguousarray(batch[name]) for name in _RECORD.names or ()}
             )

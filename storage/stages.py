@@ -1,17 +1,14 @@
-"""Stages: what the four steps of an interval leave behind.
+"""Stages: what the steps of an interval leave behind; ``storage/scoring.py`` has the scores.
 
 A stage is finished exactly when its row in ``stages`` exists, and that row is written last in the
-one transaction that writes the stage's data.  Longer than 400 lines to keep all four stages, which
-share their beginning and end, on one page.
+one transaction that writes the stage's data.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,38 +21,20 @@ from edco_core.records import (
     Evaluation,
     Lease,
     RolloutGroups,
-    ScoreShard,
     Selection,
     Stage,
     TrainingOutcome,
 )
 from storage import tables
-from storage.checks import refuse_finished, refuse_not_finite, refuse_ordinals
-from storage.part import AlreadyKeptError, LedgerPart, dump, retried, run_row
-from storage.ranking import ranked
+from storage.checks import refuse_not_finite, refuse_ordinals
+from storage.part import hold, retried, run_row
+from storage.stage_part import Facts, StagePart, bulk_keys
 from storage.turnover import insert_selection
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from edco_core.records import Ints
-
-Facts = Mapping[str, Any]
+from storage.upkeep import refuse_owned
 
 
-@dataclass(slots=True)
-class _Scored:
-    """Which samples of an interval have a score, so that none gets a second one."""
-
-    key: tuple[str, int, int]
-    is_scored: NDArray[np.bool_]
-    num_shards: int = 0
-
-
-class Stages(LedgerPart):
+class Stages(StagePart):
     """Verbs about the stages of an interval, written by the run's owner and read by anybody."""
-
-    _scored: _Scored | None = None
 
     def stage_done(self, run_id: str, interval: int, stage: Stage) -> bool:
         """Whether the stage is finished. Raises NotFoundError for an unknown run."""
@@ -104,119 +83,6 @@ class Stages(LedgerPart):
             if evaluation is not None:
                 _keep_evaluation(connection, lease.run_key, evaluation)
             self._finish(connection, lease, checkpoint.interval, "checkpoint", seconds, facts)
-
-    @retried
-    def add_scores(self, lease: Lease, interval: int, shard: ScoreShard) -> None:
-        """Keep the scores of some samples until the whole pool is scored.
-
-        Raises LedgerError, and writes nothing, when a score is not finite, an ordinal is not in
-        the pool, or a sample was scored before.
-        """
-        where = f"run {lease.run_id}, interval {interval}"
-        if not len(shard.ordinals) == len(shard.scores) == len(shard.n_tokens):
-            raise LedgerError(f"{where}: the arrays of a shard have different lengths")
-        refuse_not_finite(where, "scores", shard.ordinals, shard.scores)
-        with self._fenced(lease) as connection:
-            refuse_finished(connection, lease, interval, "scoring")
-            pool_size = run_row(connection, lease.run_id).pool_size
-            refuse_ordinals(where, shard.ordinals, pool_size)
-            known = self._scored_before(connection, lease, interval, pool_size)
-            if known.is_scored[shard.ordinals].any():
-                raise AlreadyKeptError(f"{where}: samples of this shard are scored already")
-            self._scored = None  # asked for anew when nobody tells whether this was committed
-            connection.execute(
-                insert(tables.score_shards),
-                {
-                    "run_key": lease.run_key,
-                    "interval": interval,
-                    "shard": known.num_shards,
-                    "ordinals": np.asarray(shard.ordinals).astype("<i4").tobytes(),
-                    "scores": np.asarray(shard.scores).astype("<f8").tobytes(),
-                    "n_tokens": np.asarray(shard.n_tokens).astype("<i4").tobytes(),
-                },
-            )
-        known.is_scored[shard.ordinals] = True
-        known.num_shards += 1
-        self._scored = known
-
-    @retried
-    def scored_ordinals(self, run_id: str, interval: int) -> Ints:
-        """Samples of a half-scored pool that need not be scored again, ascending."""
-        with self._database.reading() as connection:
-            key = run_row(connection, run_id).run_key
-            parts = [shard.ordinals for shard in _shards(connection, key, interval)]
-        return np.sort(np.concatenate([np.empty(0, np.int64), *parts]))
-
-    def _scored_before(
-        self, connection: Connection, lease: Lease, interval: int, pool_size: int
-    ) -> _Scored:
-        """What this owner knows of a half-scored pool; nobody else can have added to it."""
-        key = (lease.run_id, lease.token, interval)
-        if self._scored is None or self._scored.key != key:
-            self._scored = _Scored(key, np.zeros(pool_size, np.bool_))
-            for shard in _shards(connection, lease.run_key, interval):
-                self._scored.is_scored[shard.ordinals] = True
-                self._scored.num_shards += 1
-        return self._scored
-
-    @retried
-    def finish_scoring(
-        self, lease: Lease, interval: int, seconds: float, facts: Facts | None = None
-    ) -> None:
-        """Rank the scores of the whole pool: 1 = highest, ties by ordinal.
-
-        Raises LedgerError when not every sample of the pool has one.
-        """
-        keys = {"key": lease.run_key, "interval": interval}
-        with self._fenced(lease) as connection:
-            self._begin(connection, lease, interval, "scoring")
-            pool_size = run_row(connection, lease.run_id).pool_size
-            shards = _shards(connection, lease.run_key, interval)
-            with ranked(shards, pool_size, f"run {lease.run_id}, interval {interval}") as scores:
-                self._database.spare_memory(connection)
-                self._database.bulk_insert(
-                    connection,
-                    tables.scores,
-                    scores.batches,
-                    constants=_bulk_keys(lease, interval) | {"scored_at_interval": interval},
-                )
-            self._database.spare_memory(connection, None)
-            connection.execute(
-                text(
-                    "UPDATE interval_stats SET n_scored = :n, score_mean = :mean, "
-                    "score_p50 = :p50, score_p90 = :p90, score_max = :max "
-                    "WHERE run_key = :key AND interval = :interval"
-                ),
-                {**keys, **scores.stats},
-            )
-            connection.execute(
-                text("DELETE FROM score_shards WHERE run_key = :key AND interval = :interval"), keys
-            )
-            self._database.refresh_statistics(connection, tables.scores, lease.run_key, interval)
-            self._finish(connection, lease, interval, "scoring", seconds, facts)
-        self._scored = None
-
-    @retried
-    def scores(self, run_id: str, interval: int) -> ScoreShard:
-        """All scores of a finished scoring stage, by ordinal. Raises NotFoundError before that."""
-        with self._database.reading() as connection:
-            run_key = run_row(connection, run_id).run_key
-            part = self._database.part(tables.scores, run_key)
-            columns = self._database.fetch_arrays(
-                connection,
-                f"SELECT ordinal, score, n_tokens FROM {part} "
-                "WHERE run_key = :key AND interval = :interval ORDER BY ordinal",
-                {"ordinal": "i4", "score": "f8", "n_tokens": "i4"},
-                key=run_key,
-                interval=interval,
-            )
-        if len(columns["ordinal"]) == 0:
-            raise NotFoundError(f"run {run_id} has no scores at interval {interval}")
-        return ScoreShard(
-            ordinals=columns["ordinal"].astype(np.int64),
-            scores=columns["score"],
-            n_tokens=columns["n_tokens"].astype(np.int64),
-        )
 
     @retried
     def finish_selection(
@@ -310,7 +176,7 @@ class Stages(LedgerPart):
             self._begin(connection, lease, interval, "training")
             pool_size = run_row(connection, lease.run_id).pool_size
             refuse_ordinals(where, slots["ordinal"].to_numpy(), pool_size, distinct=False)
-            keys = _bulk_keys(lease, interval)
+            keys = bulk_keys(lease, interval)
             self._database.bulk_insert(connection, tables.step_slots, slots, constants=keys)
             self._database.refresh_statistics(
                 connection, tables.step_slots, lease.run_key, interval
@@ -358,44 +224,37 @@ class Stages(LedgerPart):
         with self._database.reading() as connection:
             return _checkpoint(connection, run_row(connection, run_id).run_key, interval)
 
-    def _begin(self, connection: Connection, lease: Lease, interval: int, stage: Stage) -> None:
-        if interval < 0:
-            raise LedgerError(f"run {lease.run_id}: there is no interval {interval}")
-        refuse_finished(connection, lease, interval, stage)
-        keys = {"run_key": lease.run_key, "interval": interval}
-        listed = connection.execute(
-            text("SELECT 1 FROM interval_stats WHERE run_key = :run_key AND interval = :interval"),
-            keys,
-        ).first()
-        if listed is None:
-            connection.execute(insert(tables.interval_stats), keys)
-
-    def _finish(
-        self,
-        connection: Connection,
-        lease: Lease,
-        interval: int,
-        stage: Stage,
-        seconds: float,
-        facts: Facts | None,
+    @retried
+    def mark_checkpoint_removed(
+        self, run_id: str, interval: int, lease: Lease | None = None
     ) -> None:
-        connection.execute(
-            insert(tables.stages),
-            {
-                "run_key": lease.run_key,
-                "interval": interval,
-                "stage": stage,
-                "finished_at": self._database.utc_now(connection),
-                "seconds": float(seconds),
-                "facts": dump(dict(facts or {})),
-            },
-        )
+        """Keep that the files of the weights an interval starts from are gone.
+
+        To be called before they go: what is said to be gone and is there does no harm.  The run's
+        owner gives its lease; without one nobody may own the run.  A second time changes nothing.
+        Raises NotFoundError, RunBusyError and LeaseLostError.
+        """
+        with self._database.writing() as connection:
+            run_key = run_row(connection, run_id).run_key
+            if lease is None:
+                refuse_owned(self._database, connection, None, run_key)
+            else:
+                hold(connection, lease)
+            if _checkpoint(connection, run_key, interval) is None:
+                raise NotFoundError(f"run {run_id} has no checkpoint of interval {interval}")
+            connection.execute(
+                text(
+                    "UPDATE saved_checkpoints SET removed_at = :now WHERE run_key = :key "
+                    "AND interval = :interval AND removed_at IS NULL"
+                ),
+                {"now": self._database.utc_now(connection), "key": run_key, "interval": interval},
+            )
 
     def _keep_checkpoint(
         self, connection: Connection, run_key: int, checkpoint: Checkpoint
     ) -> None:
         connection.execute(
-            insert(tables.checkpoints),
+            insert(tables.saved_checkpoints),
             {
                 "run_key": run_key,
                 "interval": checkpoint.interval,
@@ -410,7 +269,7 @@ class Stages(LedgerPart):
 def _checkpoint(connection: Connection, run_key: int, interval: int) -> Checkpoint | None:
     row = connection.execute(
         text(
-            "SELECT step, path, weights_sha256 FROM checkpoints "
+            "SELECT step, path, weights_sha256 FROM saved_checkpoints "
             "WHERE run_key = :key AND interval = :interval"
         ),
         {"key": run_key, "interval": interval},
@@ -469,25 +328,3 @@ def _rollout_groups(where: str, rollouts: RolloutGroups, pool_size: int) -> pa.T
             "advantage_abs_mean": rollouts.advantage_abs_mean,
         }
     )
-
-
-def _bulk_keys(lease: Lease, interval: int) -> dict[str, int | str]:
-    return {"run_key": lease.run_key, "run_id": lease.run_id, "interval": interval}
-
-
-def _shards(connection: Connection, run_key: int, interval: int) -> Iterator[ScoreShard]:
-    """The shards of a pool that is not scored to its end, one after the other.
-
-    Each is asked for by itself: databases and drivers keep a whole answer of such rows in memory.
-    """
-    keys = {"key": run_key, "interval": interval}
-    which = "FROM score_shards WHERE run_key = :key AND interval = :interval"
-    num_shards = connection.execute(text(f"SELECT count(*) {which}"), keys).scalar_one()
-    statement = text(f"SELECT ordinals, scores, n_tokens {which} AND shard = :shard")
-    for number in range(num_shards):
-        row = connection.execute(statement, {**keys, "shard": number}).one()
-        yield ScoreShard(
-            ordinals=np.frombuffer(row.ordinals, "<i4").astype(np.int64),
-            scores=np.frombuffer(row.scores, "<f8"),
-            n_tokens=np.frombuffer(row.n_tokens, "<i4").astype(np.int64),
-        )

@@ -131,6 +131,8 @@ interval_stats = Table(
     Column("n_left", Integer),
     Column("jaccard", Double),
     Column("train_loss", Double),
+    Column("n_rescored", Integer),
+    Column("recall_estimate", Double),
 )
 
 score_shards = Table(
@@ -202,8 +204,8 @@ selected_samples = Table(
 )
 """Each sample ever selected by a run, brought up to date by every selection."""
 
-checkpoints = Table(
-    "checkpoints",
+saved_checkpoints = Table(
+    "saved_checkpoints",
     metadata,
     Column("run_key", Integer, primary_key=True, autoincrement=False),
     Column("interval", SmallInteger, primary_key=True, autoincrement=False),
@@ -211,6 +213,7 @@ checkpoints = Table(
     Column("path", Text, nullable=False),
     Column("weights_sha256", Text, nullable=False),
     Column("created_at", DateTime, nullable=False),
+    Column("removed_at", DateTime),
 )
 
 evaluation_results = Table(

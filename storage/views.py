@@ -54,12 +54,14 @@ JOIN datasets d ON d.dataset_key = r.dataset_key
 """
 
 # An interval is listed as soon as one of its stages is finished (its row in interval_stats).
+# n_rescored: of n_scored, how many were scored at this interval; the others kept an earlier score.
+# recall_estimate: share of the true top N that those are thought to hold, null = not audited.
 # selection_facts and selection_generator are JSON.
 _INTERVAL_SUMMARY = """
 SELECT
     r.run_id, i.interval,
     CASE WHEN t.stage IS NULL THEN 'running' ELSE 'done' END AS status,
-    r.pool_size, i.n_scored, i.n_selected, i.cutoff,
+    r.pool_size, i.n_scored, i.n_rescored, i.recall_estimate, i.n_selected, i.cutoff,
     i.score_mean, i.score_p50, i.score_p90, i.score_max,
     i.n_entered, i.n_first_time, i.n_returned, i.n_stayed, i.n_left, i.jaccard,
     i.train_loss, e.value AS metric,
@@ -70,7 +72,7 @@ SELECT
 FROM runs r
 JOIN interval_stats i ON i.run_key = r.run_key
 LEFT JOIN selection_rules f ON f.run_key = i.run_key AND f.interval = i.interval
-LEFT JOIN checkpoints c ON c.run_key = i.run_key AND c.interval = i.interval
+LEFT JOIN saved_checkpoints c ON c.run_key = i.run_key AND c.interval = i.interval
 LEFT JOIN stages sc
     ON sc.run_key = i.run_key AND sc.interval = i.interval AND sc.stage = 'scoring'
 LEFT JOIN stages se
@@ -106,7 +108,7 @@ LEFT JOIN selections x
     ON x.run_id = s.run_id {by_key: x, s}
     AND x.interval = s.interval AND x.ordinal = p.ordinal
 LEFT JOIN selection_rules f ON f.run_key = r.run_key AND f.interval = s.interval
-LEFT JOIN checkpoints c ON c.run_key = r.run_key AND c.interval = s.scored_at_interval
+LEFT JOIN saved_checkpoints c ON c.run_key = r.run_key AND c.interval = s.scored_at_interval
 """
 
 # times_selected and streak count up to and including this interval.
@@ -169,6 +171,19 @@ FROM runs r
 JOIN evaluation_results e ON e.run_key = r.run_key
 """
 
+# The weights each interval starts from; removed_at: since when they are no longer kept on disk.
+# metric: the run's metric as evaluated with these weights, after the interval before.
+_CHECKPOINTS = """
+SELECT
+    r.run_id, c.interval, c.step, substr(c.weights_sha256, 1, 16) AS checkpoint_id,
+    c.weights_sha256, c.path, e.value AS metric, c.created_at, c.removed_at
+FROM runs r
+JOIN saved_checkpoints c ON c.run_key = r.run_key
+LEFT JOIN evaluation_results e
+    ON e.run_key = c.run_key AND e.interval = c.interval - 1
+    AND e.metric = r.metric AND e.category IS NULL
+"""
+
 _TRAINING_STEPS = """
 SELECT r.run_id, o.interval, o.step, o.loss, o.learning_rate, o.grad_norm, o.num_tokens
 FROM runs r
@@ -205,6 +220,7 @@ VIEWS: dict[str, str] = {
     "samples": _SAMPLES,
     "skipped_rows": _SKIPPED_ROWS,
     "evaluations": _EVALUATIONS,
+    "checkpoints": _CHECKPOINTS,
     "training_steps": _TRAINING_STEPS,
     "step_samples": _STEP_SAMPLES,
     "rollouts": _ROLLOUTS,

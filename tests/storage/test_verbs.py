@@ -150,11 +150,12 @@ def test_a_dead_owners_lease_can_be_stolen_and_the_old_owner_writes_nothing(
         lambda: ledger.finish_checkpoint(lease, make_checkpoint(0, 0), None, 1.0),
         lambda: ledger.finish_selection(lease, 0, selection, 1.0),
         lambda: ledger.finish_training(lease, 0, make_outcome(0, curriculum(0, SIZE)), None),
+        lambda: ledger.mark_checkpoint_removed("demo-1", 0, lease),
         lambda: ledger.release(lease, "failed"),
     ):
         with pytest.raises(LeaseLostError, match="nothing was written"):
             write()
-    for table in ("score_shards", "stages", "checkpoints", "selections", "interval_stats"):
+    for table in ("score_shards", "stages", "saved_checkpoints", "selections", "interval_stats"):
         assert count(ledger, table) == 0
     assert ledger.run_state("demo-1").status == "running"
     ledger.add_scores(thief, 0, shard(scores))
@@ -323,7 +324,7 @@ def test_a_stage_that_fails_at_its_last_row_leaves_nothing(
     scores = pool_scores(0, SIZE)
     chosen = curriculum(0, SIZE)
     ledger.add_scores(lease, 0, shard(scores))
-    written = ("stages", "scores", "selections", "selection_rules", "checkpoints")
+    written = ("stages", "scores", "selections", "selection_rules", "saved_checkpoints")
     written += ("optimizer_steps", "step_slots", "evaluation_results", "interval_stats")
 
     def fail(*_: object) -> None:
@@ -495,3 +496,18 @@ def test_a_finished_stage_does_not_begin_again(ledger: Ledger, lease: Lease) -> 
     assert ledger.begin_stage(lease, 0, "scoring")
     assert not ledger.begin_stage(lease, 0, "checkpoint")
     assert queries.run(ledger, lease.run_id)["current_stage"] == "scoring"
+
+
+def test_a_removed_checkpoint_is_kept_as_removed_once(ledger: Ledger, lease: Lease) -> None:
+    ledger.finish_checkpoint(lease, make_checkpoint(0, 0), make_evaluation(-1), 0.25)
+    with pytest.raises(NotFoundError, match="no checkpoint of interval 1"):
+        ledger.mark_checkpoint_removed("demo-1", 1, lease)
+    with pytest.raises(RunBusyError, match="being worked on"):
+        ledger.mark_checkpoint_removed("demo-1", 0)
+    assert queries.checkpoints(ledger, "demo-1")[0]["removed_at"] is None
+    ledger.mark_checkpoint_removed("demo-1", 0, lease)
+    (before,) = queries.checkpoints(ledger, "demo-1")
+    assert before["removed_at"] >= before["created_at"]
+    ledger.release(lease, "finished")
+    ledger.mark_checkpoint_removed("demo-1", 0)
+    assert queries.checkpoints(ledger, "demo-1") == [before]

@@ -21,6 +21,7 @@ from tests.storage.conftest import (
     do_interval,
     do_run,
     make_checkpoint,
+    make_evaluation,
     make_pool,
     make_spec,
     pool_scores,
@@ -38,9 +39,10 @@ COLUMNS = {  # the public contract
     "intervals_planned intervals_done pool_size top_n metric last_metric best_metric created_at "
     "finished_at scoring_seconds selection_seconds training_seconds evaluation_seconds message "
     "current_interval current_stage lease_expires_at run_dir",
-    "interval_summary": "run_id interval status pool_size n_scored n_selected cutoff score_mean "
-    "score_p50 score_p90 score_max n_entered n_first_time n_returned n_stayed n_left jaccard "
-    "train_loss metric checkpoint_id scoring_seconds selection_seconds training_seconds",
+    "interval_summary": "run_id interval status pool_size n_scored n_rescored recall_estimate "
+    "n_selected cutoff score_mean score_p50 score_p90 score_max n_entered n_first_time n_returned "
+    "n_stayed n_left jaccard train_loss metric checkpoint_id scoring_seconds "
+    "selection_seconds training_seconds",
     "sample_history": "run_id interval sample_id score n_tokens rank percentile selected position "
     "reason checkpoint_id scored_at_interval",
     "curriculum": "run_id interval sample_id position rank score probability reason change",
@@ -51,6 +53,8 @@ COLUMNS = {  # the public contract
     "samples": "dataset_id sample_id ordinal category prompt completion metadata answer source",
     "skipped_rows": "dataset_id source problem",
     "evaluations": "run_id interval metric category value n",
+    "checkpoints": "run_id interval step checkpoint_id weights_sha256 path metric created_at "
+    "removed_at",
     "training_steps": "run_id interval step loss learning_rate grad_norm num_tokens",
     "step_samples": "run_id interval step slot sample_id",
     "rollouts": "run_id interval step sample_id n n_correct reward_mean reward_std "
@@ -174,6 +178,7 @@ def test_interval_summary_sums_an_interval_up(told: Ledger) -> None:
         scores = pool_scores(k, SIZE)
         assert (row["interval"], row["status"], row["pool_size"]) == (k, "done", SIZE)
         assert (row["n_scored"], row["n_selected"]) == (SIZE, 10)
+        assert (row["n_rescored"], row["recall_estimate"]) == (SIZE, None)
         assert row["score_mean"] == pytest.approx(scores.mean())
         assert row["score_p50"] == pytest.approx(np.quantile(scores, 0.5))
         assert row["score_p90"] == pytest.approx(np.quantile(scores, 0.9))
@@ -193,6 +198,17 @@ def test_an_interval_is_listed_as_soon_as_one_of_its_stages_is_finished(told: Le
     assert found[1]["n_scored"] is None
     assert found[1]["checkpoint_id"] == make_checkpoint(1, 4).checkpoint_id
     assert len(rows(told, "turnover", "interval", "demo-3")) == 1
+
+
+def test_a_checkpoint_is_shown_with_the_metric_of_its_weights(told: Ledger) -> None:
+    found = queries.checkpoints(told, "demo-1")
+    assert [row["interval"] for row in found] == list(range(K + 1))
+    assert [row["metric"] for row in found] == [make_evaluation(k - 1).value for k in range(K + 1)]
+    last = make_checkpoint(K, K * 4)
+    assert (found[K]["path"], found[K]["step"]) == (last.path, last.step)
+    assert found[K]["checkpoint_id"] == last.checkpoint_id
+    assert found[K]["weights_sha256"] == last.weights_sha256
+    assert found[K]["removed_at"] is None
 
 
 def test_run_summary_sums_a_run_up(told: Ledger) -> None:
@@ -267,6 +283,7 @@ _KEYS = {
     "samples": ("dataset_id", "sample_id"),
     "skipped_rows": ("dataset_id", "source"),
     "evaluations": ("run_id", "interval", "metric", "category"),
+    "checkpoints": ("run_id", "interval"),
     "training_steps": ("run_id", "step"),
     "step_samples": ("run_id", "step", "slot"),
     "rollouts": ("run_id", "step", "sample_id"),

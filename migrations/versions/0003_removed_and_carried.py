@@ -1,0 +1,34 @@
+"""Checkpoints that were removed, and pools of which only a part was scored anew.
+
+The table ``checkpoints`` makes room for the view of that name.  So far every sample was scored at
+every interval.
+
+Revision ID: 0003
+Revises: 0002
+"""
+
+from __future__ import annotations
+
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+views_sha256 = "675f8066d2d9f9124c7b865366a89a2afb5622ec90649166d61d020d180b9344"
+"""The views this revision was released with: whoever changes a view adds a revision."""
+
+
+def upgrade() -> None:
+    op.execute("ALTER TABLE checkpoints RENAME TO saved_checkpoints")
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute("ALTER INDEX checkpoints_pkey RENAME TO saved_checkpoints_pkey")
+    op.execute("ALTER TABLE saved_checkpoints ADD COLUMN removed_at TIMESTAMP")
+    op.execute("ALTER TABLE interval_stats ADD COLUMN n_rescored INTEGER")
+    op.execute("ALTER TABLE interval_stats ADD COLUMN recall_estimate DOUBLE PRECISION")
+    op.execute("UPDATE interval_stats SET n_rescored = n_scored")
+
+
+def downgrade() -> None:
+    raise NotImplementedError("ledgers are only ever upgraded; restore a copy instead")
