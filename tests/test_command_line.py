@@ -20,7 +20,7 @@ import pytest
 import yaml
 from command_line import Edco
 
-HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "prefect"}
+HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "prefect", "matplotlib"}
 
 RUN_KEYS = {
     "run_id", "experiment", "strategy", "trainer", "model", "dataset_id", "seed", "status",

@@ -90,7 +90,7 @@ def loaded_by(code: str, *words: str, cwd: Path | None = None) -> set[str]:
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
-HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "prefect"}
+HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "prefect", "matplotlib"}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,208 @@
+"""Charts of a run, drawn from the rows of the ledger's queries.
+
+Loads matplotlib, so only the report and what draws for Prefect's pages import this. No pyplot:
+every figure is its own, whatever the user's matplotlibrc says, and equal rows give equal bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import matplotlib.style
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+from PIL import Image
+
+Row = Mapping[str, Any]
+
+INK, FAINT, PAPER = "#1f2328", "#d0d7de", "#ffffff"
+BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = (
+    "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#8c959f",
+)  # fmt: skip
+"""Okabe and Ito's colours, told apart by the colour-blind."""
+
+_STYLE: dict[str, Any] = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters everywhere
+    "font.size": 8.5,
+    "text.color": INK,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.6,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "legend.handlelength": 1.2,
+    "legend.columnspacing": 1.2,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 3.5,
+}
+_DRAWING = threading.Lock()
+"""Styles are matplotlib's own global settings, and runs may finish intervals in several threads."""
+
+
+def interval_chart(rows: Sequence[Row], run: Row | None = None) -> bytes:
+    """One PNG of a run so far: scores of the pool, turnover, metric and training loss.
+
+    ``rows`` are those of ``storage.queries.intervals``; ``run``, the answer of ``queries.run``,
+    adds the metric before training, the intervals to come, and the names of metric and scorer.
+    What is not known yet is left out.
+    """
+    about = run or {}
+    planned = about.get("intervals_planned")
+
+    def draw() -> Figure:
+        figure = Figure(figsize=(10.5, 3.1), layout="constrained", facecolor=PAPER)
+        panels = figure.subplot_mosaic([["scores", "turnover", "metric"],
+                                        ["scores", "turnover", "loss"]])  # fmt: skip
+        draw_scores(panels["scores"], rows, label_of(about.get("scorer") or "score"))
+        draw_turnover(panels["turnover"], rows)
+        metric = about.get("metric") or "metric"
+        draw_metric(panels["metric"], rows, label_of(metric), about.get("baseline_metric"))
+        draw_loss(panels["loss"], rows)
+        for axes in panels.values():
+            over_intervals(axes, rows, planned)
+        panels["metric"].set_xlabel("")
+        return figure
+
+    return png(draw)
+
+
+def label_of(name: str) -> str:
+    """A name of the configuration as words."""
+    return name.replace("_", " ")
+
+
+def draw_scores(axes: Axes, rows: Sequence[Row], label: str) -> None:
+    """Quantiles of the pool's scores at each interval, and the lowest score selected."""
+    x = _column(rows, "interval")
+    middle, high = _column(rows, "score_p50"), _column(rows, "score_p90")
+    axes.set_title(f"{label} of the pool")
+    if _nothing(axes, middle):
+        return
+    axes.fill_between(x, middle, high, color=BLUE, alpha=0.18, linewidth=0)
+    lines: tuple[tuple[str, str, dict[str, Any]], ...] = (
+        ("score_max", "max", {"color": GREY, "linestyle": ":"}),
+        ("score_p90", "p90", {"color": BLUE, "alpha": 0.6}),
+        ("score_mean", "mean", {"color": GREEN, "linestyle": "--"}),
+        ("score_p50", "p50", {"color": BLUE}),
+        ("cutoff", "cutoff", {"color": RED, "linestyle": "", "marker": "_", "markersize": 13,
+                              "markeredgewidth": 2}),
+    )  # fmt: skip
+    for key, name, how in lines:
+        axes.plot(x, _column(rows, key), label=name, **{"marker": "o", **how})
+    axes.set_ylim(min(0.0, float(np.nanmin(middle))), None)
+    _legend(axes)
+
+
+def draw_turnover(axes: Axes, rows: Sequence[Row]) -> None:
+    """Each curriculum by what its samples did before; those that left hang below zero."""
+    x = _column(rows, "interval")
+    axes.set_title("turnover of the curriculum")
+    if _nothing(axes, _column(rows, "n_first_time")):
+        return
+    floor = np.zeros(len(x))
+    for key, name, color in (
+        ("n_stayed", "stayed", GREY),
+        ("n_returned", "returned", ORANGE),
+        ("n_first_time", "first time", BLUE),
+    ):
+        height = np.nan_to_num(_column(rows, key))
+        axes.bar(x, height, bottom=floor, width=0.7, color=color, label=name)
+        floor += height
+    left = np.nan_to_num(_column(rows, "n_left"))
+    axes.bar(x, -left, width=0.7, color=RED, alpha=0.45, label="left")
+    axes.axhline(0, color=INK, linewidth=0.8)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{abs(value):,.0f}")
+    _legend(axes)
+
+
+def draw_metric(axes: Axes, rows: Sequence[Row], label: str, baseline: float | None) -> None:
+    """The metric after each interval, and before training."""
+    x, y = _column(rows, "interval"), _column(rows, "metric")
+    axes.set_title(label)
+    if baseline is not None:
+        axes.axhline(baseline, color=GREY, linestyle="--", linewidth=1.2)
+        axes.annotate(
+            f"before training {baseline:.3f}", (1, baseline), (0, 3), color=INK, ha="right",
+            xycoords=("axes fraction", "data"), textcoords="offset points", fontsize=7.5,
+        )  # fmt: skip
+    elif _nothing(axes, y):
+        return
+    axes.plot(x, y, color=GREEN, marker="o")
+    _last_value(axes, x, y)
+    axes.margins(y=0.2)
+
+
+def draw_loss(axes: Axes, rows: Sequence[Row]) -> None:
+    """The mean training loss of each interval."""
+    x, y = _column(rows, "interval"), _column(rows, "train_loss")
+    axes.set_title("training loss")
+    if _nothing(axes, y):
+        return
+    axes.plot(x, y, color=PURPLE, marker="o")
+    _last_value(axes, x, y)
+    axes.margins(y=0.2)
+
+
+def over_intervals(axes: Axes, rows: Sequence[Row], planned: int | None = None) -> None:
+    """Let a chart have room for all intervals, those still to come as well."""
+    last = max([row["interval"] for row in rows] + [(planned or 1) - 1])
+    axes.set_xlabel("interval")
+    axes.set_xlim(-0.5, last + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
+def png(draw: Callable[[], Figure]) -> bytes:
+    """A figure as a picture on white paper, which can be read on a page of any colour."""
+    drawn, kept = io.BytesIO(), io.BytesIO()
+    with _DRAWING, matplotlib.style.context(["default", _STYLE]):
+        draw().savefig(drawn, format="png", dpi=110)
+    # A third of the bytes, as what is drawn has few colours.
+    picture = Image.open(drawn).convert("RGB").quantize(128, dither=Image.Dither.NONE)
+    picture.save(kept, "PNG", optimize=True)
+    return kept.getvalue()
+
+
+def _column(rows: Sequence[Row], key: str) -> NDArray[np.float64]:
+    values = [row.get(key) for row in rows]
+    return np.array([np.nan if value is None else value for value in values], float)
+
+
+def _nothing(axes: Axes, values: NDArray[np.float64]) -> bool:
+    """Whether there is nothing to draw, which the chart then says."""
+    if np.isfinite(values).any():
+        return False
+    axes.text(0.5, 0.5, "nothing yet", transform=axes.transAxes, ha="center", va="center")
+    axes.set_yticks([])
+    return True
+
+
+def _last_value(axes: Axes, x: NDArray[np.float64], y: NDArray[np.float64]) -> None:
+    known = np.flatnonzero(np.isfinite(y))
+    if len(known):
+        last = known[-1]
+        axes.annotate(f"{y[last]:.3f}", (x[last], y[last]), (0, 5), ha="center",
+                      textcoords="offset points", fontsize=8)  # fmt: skip
+
+
+def _legend(axes: Axes) -> None:
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=5, borderaxespad=0)
+    axes.set_title(axes.get_title(loc="left"), pad=20)
