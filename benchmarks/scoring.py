@@ -23,8 +23,8 @@ from benchmarks.measuring import Aim, Figure, Report
 from edco_core.config import PrefixEntropySection
 from edco_core.loading import ModelHost
 from edco_core.prompts import prompt_token_ids, quick_answer_template
-from edco_core.scoring import PrefixEntropyScorer
-from edco_core.scoring.decoding import plan_batches
+from edco_core.scoring import build_scorer
+from edco_core.scoring.batches import plan_batches
 from flows.prepare import load_pools
 
 TOLERANCE_NATS = 1e-3
@@ -59,8 +59,9 @@ def measure(*, quick: bool) -> Report:
     for _ in range(num_repeats):
         start = time.perf_counter()
         scores = np.empty(len(pool))
-        scorer = PrefixEntropyScorer(settings, pool, host)
-        for shard in scorer.score(np.empty(0, dtype=np.int64), lambda done, total: None):
+        scorer = build_scorer(settings, pool, host, seed=config.run.seed)
+        none, all_of_them = np.arange(0), np.arange(len(pool))
+        for shard in scorer.score(all_of_them, none, lambda done, total: None, interval=0):
             scores[shard.ordinals] = shard.scores
         rates["ours"].append(len(pool) / (time.perf_counter() - start))
 

@@ -17,8 +17,6 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     StrictFloat,
     StrictInt,
@@ -29,6 +27,9 @@ from pydantic import (
 
 from edco_core.config_errors import explain
 from edco_core.config_errors import nearest as nearest
+from edco_core.config_scoring import PrefixEntropySection as PrefixEntropySection
+from edco_core.config_scoring import ScoringSection as ScoringSection
+from edco_core.config_section import Section as _Section
 from edco_core.config_yaml import read_yaml
 from edco_core.errors import ConfigError
 
@@ -81,10 +82,6 @@ LOOP_OWNED_ARGS: dict[str, str] = {
 
 Field_ = Literal["prompt", "completion", "messages", "answer", "category", "sample_id"]
 """The fields of a sample (README, "Your own data")."""
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
 class RunSection(_Section):
@@ -151,29 +148,6 @@ class DataSection(_Section):
         default_factory=dict, description="Our field: the data's column."
     )
     on_bad_rows: Literal["error", "skip"] = "error"
-
-
-class PrefixEntropySection(_Section):
-    """Mean entropy of the first generated tokens (EDCO, arXiv 2601.03725, prefix entropy)."""
-
-    type: Literal["prefix_entropy"] = "prefix_entropy"
-    prefix_tokens: int = Field(16, ge=1, le=4096, description="L, generated tokens per sample.")
-    quick_answer: bool | str = Field(
-        True,
-        description="Ask for a short answer with the informative words first: true or 'en', 'zh', "
-        "your own text that contains {prompt}, or false.",
-    )
-    max_batch_tokens: int = Field(16384, ge=1, description="Padded tokens in one batch.")
-    shard_size: int = Field(
-        1024, ge=1, description="About so many samples are stored in one transaction."
-    )
-
-    @field_validator("quick_answer")
-    @classmethod
-    def _template_has_its_slot(cls, value: bool | str) -> bool | str:
-        if isinstance(value, str) and value not in ("en", "zh") and "{prompt}" not in value:
-            raise ValueError("use true, false, 'en', 'zh', or a text that contains {prompt}")
-        return value
 
 
 class _CurriculumSection(_Section):
@@ -290,7 +264,6 @@ class StoreSection(_Section):
     keep_texts: bool = Field(True, description="false: no text of a sample enters the ledger.")
 
 
-ScoringSection = PrefixEntropySection
 CurriculumSection = Annotated[EdcoSection | RandomSection, Field(discriminator="type")]
 TrainingSection = SftSection
 
@@ -311,11 +284,12 @@ class Config(_Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _edco_is_the_default_curriculum(cls, values: Any) -> Any:
+    def _types_have_defaults(cls, values: Any) -> Any:
         if isinstance(values, Mapping):
-            curriculum = values.get("curriculum")
-            if isinstance(curriculum, Mapping) and "type" not in curriculum:
-                return {**values, "curriculum": {"type": "edco", **curriculum}}
+            for name, default in (("scoring", "prefix_entropy"), ("curriculum", "edco")):
+                section = values.get(name)
+                if isinstance(section, Mapping) and "type" not in section:
+                    values = {**values, name: {"type": default, **section}}
         return values
 
     @model_validator(mode="after")

@@ -82,7 +82,8 @@ class Evaluator:
         ``on_progress`` gets (samples answered, samples in all) after each batch.
         """
         # Decoding loads torch; importing this module for NEEDED_FIELDS must not.
-        from edco_core.scoring.decoding import decode_greedily, plan_batches
+        from edco_core.scoring.batches import plan_batches
+        from edco_core.scoring.decoding import decode_greedily
 
         start = time.perf_counter()
         metric = METRICS[self._settings.metric]

@@ -50,6 +50,8 @@ class ModelHost:
         self.model: Any = None
         self._seed = seed
         self._weights: str | None = None  # hash of what the model holds; None: unknown
+        self.weights_version = 0
+        """Grows whenever the model's weights may have changed."""
 
     @property
     def pad_token_id(self) -> int:
@@ -71,6 +73,7 @@ class ModelHost:
             model = _add_adapter(model, self.settings.peft, self._seed)
         self.model = model
         self._weights = None
+        self.weights_version += 1
 
     def save_start(self, folder: Path) -> Path:
         """Where the run starts: the fresh adapter, saved to ``folder``, or the base model."""
@@ -85,6 +88,7 @@ class ModelHost:
         if self._weights == checkpoint.weights_sha256 and self.model is not None:
             return
         verify(checkpoint)
+        self.weights_version += 1
         if self.settings.peft is None:
             self.model = None
             _free_memory()
@@ -111,6 +115,7 @@ class ModelHost:
         runs the model's own forward pass.  What it holds is unknown until ``holds`` says so.
         """
         self._weights = None
+        self.weights_version += 1
         try:
             yield self.model
         finally:

@@ -82,26 +82,39 @@ def training_rows(pool: Pool, tokenizer: PreTrainedTokenizerBase) -> dict[str, l
 
 
 def prompt_token_ids(
-    pool: Pool, tokenizer: PreTrainedTokenizerBase, *, template: str | None = None
+    pool: Pool,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    template: str | None = None,
+    chat_template: bool = True,
 ) -> list[TokenIds]:
     """Token ids of every prompt, ready to be continued by the model, in ordinal order.
 
-    ``template`` holds ``{prompt}``; in a conversation it wraps the last user turn.  Each has shape
+    ``template`` holds ``{prompt}``; in a conversation it wraps the last user turn.  Without the
+    chat template a conversation is the text of its turns, with blank lines between.  Each has shape
     (T,): arrays, since a pool's prompts as Python integers would take ten times the memory.
     """
     ids: list[TokenIds] = []
     for batch in pool.table.select(["prompt"]).to_batches(max_chunksize=_CHUNK):
         prompts = batch.column("prompt").to_pylist()
         if prompts:
-            rendered = _tokenize_prompts(prompts, pool, tokenizer, template)
+            rendered = _tokenize_prompts(prompts, pool, tokenizer, template, chat_template)
             ids += [np.array(each, dtype=np.int32) for each in rendered]
     return ids
 
 
 def _tokenize_prompts(
-    prompts: list[str], pool: Pool, tokenizer: PreTrainedTokenizerBase, template: str | None
+    prompts: list[str],
+    pool: Pool,
+    tokenizer: PreTrainedTokenizerBase,
+    template: str | None,
+    chat_template: bool,
 ) -> list[list[int]]:
-    if not tokenizer.chat_template:
+    if not (tokenizer.chat_template and chat_template):
+        if pool.conversational:
+            prompts = [
+                "\n\n".join(turn["content"] for turn in json.loads(prompt)) for prompt in prompts
+            ]
         if template is not None:
             prompts = [template.replace("{prompt}", prompt) for prompt in prompts]
         return list(tokenizer(prompts)["input_ids"])

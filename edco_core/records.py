@@ -120,9 +120,11 @@ class ScoreShard:
     scores: Floats
     """In the scorer's unit (nats for entropies)."""
     n_tokens: Ints
-    """Generated tokens each score was computed from."""
+    """Tokens each score was computed from: generated ones, or those of the reference answer."""
     scored_at_interval: Ints | None = None
     """Which checkpoint each score is of; None where it is that of the interval they are for."""
+    token_entropies: Floats | None = None
+    """Of all these tokens, sample after sample, in the scorer's unit; not kept in the ledger."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ from edco_core.errors import (
 from edco_core.evaluation import Evaluator
 from edco_core.loading import ModelHost, base_fingerprint, pick_device
 from edco_core.records import Evaluation, Lease, Pool, RunStatus
-from edco_core.scoring import SCORERS, PrefixEntropyScorer
+from edco_core.scoring import Scorer, build_scorer
 from edco_core.training.sft import Plan, SftTrainer
 from flows.display import OnProgress, progress, say
 from flows.prepare import Prepared, load_pools, run_spec
@@ -85,8 +85,8 @@ class OpenRun:
         return ModelHost(self.config.model, seed=self.config.run.seed)
 
     @cached_property
-    def scorer(self) -> PrefixEntropyScorer:
-        return SCORERS[self.config.scoring.type](self.config.scoring, self.pool, self.host)
+    def scorer(self) -> Scorer[Any]:
+        return build_scorer(self.config.scoring, self.pool, self.host, seed=self.config.run.seed)
 
     @cached_property
     def strategy(self) -> Strategy[Any]:

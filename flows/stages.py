@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from edco_core.checkpoints import (
     drop_optimizer_state,
     mark_complete,
@@ -57,7 +59,8 @@ def score_pool(run: OpenRun, interval: int) -> None:
     run.host.load_weights(_checkpoint(run, interval))
     with run.progress(_label(run, interval, "scoring")) as on_progress:
         already_scored = run.ledger.scored_ordinals(run.run_id, interval)
-        for shard in run.scorer.score(already_scored, on_progress):
+        wanted = np.arange(len(run.pool), dtype=np.int64)
+        for shard in run.scorer.score(wanted, already_scored, on_progress, interval=interval):
             run.ledger.add_scores(run.lease, interval, shard)
     run.ledger.finish_scoring(run.lease, interval, time.perf_counter() - start)
 

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 POINTS = {
-    "logits": ("edco_core.scoring.decoding", "entropy_from_logits"),
+    "logits": ("edco_core.scoring.token_entropy", "entropy_from_logits"),
     "shard": ("storage", "Ledger.add_scores"),
     "stage-row": ("storage", "Ledger._finish"),  # in the transaction, after all other rows
     "training": ("trl", "SFTTrainer.training_step"),

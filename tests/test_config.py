@@ -76,7 +76,7 @@ def problems(**sections: Any) -> list[str]:
         ),
         (
             {"scoring": {"type": "prefix_entropie"}},
-            "scoring.type: 'prefix_entropie' came. Allowed: prefix_entropy. "
+            "scoring.type: 'prefix_entropie' came. Allowed: full_entropy, prefix_entropy. "
             "Did you mean 'prefix_entropy'?",
         ),
         ({"training": {"type": "grpo"}}, "training.type: 'grpo' came. Allowed: sft."),

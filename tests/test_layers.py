@@ -216,10 +216,14 @@ NOT_SHOWN = {
     "model": {"revision", "attn_implementation", "trust_remote_code"},
     "model.peft": {"modules_to_save", "bias", "use_rslora", "use_dora"},
     "data": {"train_split", "eval_split", "hub_config"},
-    "scoring": {"max_batch_tokens", "shard_size"},
+    "scoring": {
+        "max_batch_tokens", "shard_size", "chat_template", "unit",
+        # Together they are another scorer than the default; README, "Which score".
+        "preset", "aggregate", "fraction", "vocabulary", "k", "decoding", "temperature", "top_p",
+    },
     "curriculum": {"preset"},  # shown as a comment: it decides three of the other keys
     "evaluation": {"max_batch_tokens"},
-}
+}  # fmt: skip
 
 
 def test_the_configuration_of_init_shows_every_setting() -> None:

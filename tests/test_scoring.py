@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from test_training_sft import make_pool
 from edco_core.config import ModelSection, PrefixEntropySection
 from edco_core.loading import ModelHost
 from edco_core.records import Pool, ScoreShard
-from edco_core.scoring import PrefixEntropyScorer
-from edco_core.scoring.decoding import decode_greedily, plan_batches
+from edco_core.scoring import Scorer, build_scorer
+from edco_core.scoring.batches import plan_batches
+from edco_core.scoring.decoding import decode_greedily
 from edco_core.scoring.token_entropy import entropy_from_logits
 
 
@@ -29,9 +31,12 @@ def pool(log_files: tuple[Path, Path]) -> Pool:
     return make_pool(log_files[0])
 
 
-def score_all(scorer: PrefixEntropyScorer, already: list[int] | None = None) -> ScoreShard:
+def score_all(
+    scorer: Scorer[Any], already: list[int] | None = None, *, interval: int = 0
+) -> ScoreShard:
     done = np.array(already or [], dtype=np.int64)
-    shards = list(scorer.score(done, lambda done, total: None))
+    wanted = np.arange(80, dtype=np.int64)
+    shards = list(scorer.score(wanted, done, lambda done, total: None, interval=interval))
     ordinals = np.concatenate([shard.ordinals for shard in shards])
     order = np.argsort(ordinals)
     return ScoreShard(
@@ -124,7 +129,8 @@ class TestDecoding:
             assert len(batch) * (max(lengths[i] for i in batch) + 8) <= 1000
 
     def test_a_prompt_longer_than_the_budget_is_a_batch_of_its_own(self) -> None:
-        assert plan_batches([5, 900, 5], max_new_tokens=1, max_batch_tokens=100) == [[1], [0, 2]]
+        batches = plan_batches([5, 900, 5], max_new_tokens=1, max_batch_tokens=100)
+        assert [batch.tolist() for batch in batches] == [[1], [0, 2]]
 
 
 class TestPrefixEntropy:
@@ -132,7 +138,7 @@ class TestPrefixEntropy:
         self, host: ModelHost, pool: Pool
     ) -> None:
         settings = PrefixEntropySection(prefix_tokens=5, quick_answer=False)
-        scored = score_all(PrefixEntropyScorer(settings, pool, host))
+        scored = score_all(build_scorer(settings, pool, host, seed=0))
         model = host.model_for_inference()
         for ordinal in (0, 31, 79):
             prompt = host.tokenizer(pool.table["prompt"][ordinal].as_py())["input_ids"]
@@ -156,7 +162,7 @@ class TestPrefixEntropy:
             settings = PrefixEntropySection(
                 prefix_tokens=6, quick_answer=False, max_batch_tokens=max_batch_tokens
             )
-            return score_all(PrefixEntropyScorer(settings, pool, host))
+            return score_all(build_scorer(settings, pool, host, seed=0))
 
         np.testing.assert_allclose(scores(budget).scores, scores(1000).scores, rtol=2e-4)
 
@@ -166,10 +172,12 @@ class TestPrefixEntropy:
         settings = PrefixEntropySection(
             prefix_tokens=4, quick_answer=False, max_batch_tokens=300, shard_size=20
         )
-        whole = score_all(PrefixEntropyScorer(settings, pool, host))
-        scorer = PrefixEntropyScorer(settings, pool, host)
-        first = next(iter(scorer.score(np.array([], dtype=np.int64), lambda done, total: None)))
-        rest = score_all(PrefixEntropyScorer(settings, pool, host), first.ordinals.tolist())
+        whole = score_all(build_scorer(settings, pool, host, seed=0))
+        scorer = build_scorer(settings, pool, host, seed=0)
+        first = next(
+            iter(scorer.score(np.arange(80), np.arange(0), lambda done, total: None, interval=0))
+        )
+        rest = score_all(build_scorer(settings, pool, host, seed=0), first.ordinals.tolist())
         assert set(first.ordinals) | set(rest.ordinals) == set(range(80))
         assert not set(first.ordinals) & set(rest.ordinals)
         for part in (first, rest):
@@ -180,9 +188,13 @@ class TestPrefixEntropy:
     ) -> None:
         told: list[tuple[int, int]] = []
         settings = PrefixEntropySection(prefix_tokens=1, max_batch_tokens=900)
+        scorer = build_scorer(settings, pool, host, seed=0)
         list(
-            PrefixEntropyScorer(settings, pool, host).score(
-                np.array([3, 4]), lambda done, total: told.append((done, total))
+            scorer.score(
+                np.arange(80),
+                np.array([3, 4]),
+                lambda done, total: told.append((done, total)),
+                interval=0,
             )
         )
         assert told[-1] == (80, 80)
@@ -193,10 +205,9 @@ class TestPrefixEntropy:
     def test_quick_answer_prompting_changes_what_the_model_reads(
         self, host: ModelHost, pool: Pool, quick_answer: bool | str
     ) -> None:
-        def scorer(setting: bool | str) -> PrefixEntropyScorer:
-            return PrefixEntropyScorer(
-                PrefixEntropySection(prefix_tokens=1, quick_answer=setting), pool, host
-            )
+        def scorer(setting: bool | str) -> Any:
+            settings = PrefixEntropySection(prefix_tokens=1, quick_answer=setting)
+            return build_scorer(settings, pool, host, seed=0)
 
         texts = host.tokenizer.batch_decode(scorer(quick_answer)._prompts)
         plain = host.tokenizer.batch_decode(scorer(False)._prompts)
@@ -215,5 +226,5 @@ def test_dropout_is_off_while_scoring(tiny_model: Path, pool: Pool) -> None:
         if parameter.requires_grad:
             torch.nn.init.normal_(parameter, std=0.1)
     settings = PrefixEntropySection(prefix_tokens=2, quick_answer=False)
-    first, second = (score_all(PrefixEntropyScorer(settings, pool, host)) for _ in range(2))
+    first, second = (score_all(build_scorer(settings, pool, host, seed=0)) for _ in range(2))
     assert first.scores.tolist() == second.scores.tolist()

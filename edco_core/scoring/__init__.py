@@ -1,9 +1,31 @@
-"""Scorers: each gives every sample of a pool one number under the current checkpoint."""
+"""Scorers: each gives every sample of a pool one number under the current checkpoint.
+
+A new scorer is one file with one class (see :class:`~edco_core.scoring.base.Scorer`), one settings
+section in ``edco_core/config_scoring.py`` and one line in ``SCORERS``.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from edco_core.scoring.base import Scorer
+from edco_core.scoring.full_entropy import FullEntropyScorer
 from edco_core.scoring.prefix_entropy import PrefixEntropyScorer
 
-SCORERS = {"prefix_entropy": PrefixEntropyScorer}
+if TYPE_CHECKING:
+    from edco_core.loading import ModelHost
+    from edco_core.records import Pool
 
-__all__ = ["SCORERS", "PrefixEntropyScorer"]
+SCORERS: Mapping[str, type[Scorer[Any]]] = {
+    "full_entropy": FullEntropyScorer,
+    "prefix_entropy": PrefixEntropyScorer,
+}
+
+
+def build_scorer(settings: Any, pool: Pool, host: ModelHost, *, seed: int) -> Scorer[Any]:
+    """The scorer of a ``scoring`` section; nothing is computed before its first use."""
+    return SCORERS[settings.type](settings, pool, host, seed=seed)
+
+
+__all__ = ["SCORERS", "FullEntropyScorer", "PrefixEntropyScorer", "Scorer", "build_scorer"]

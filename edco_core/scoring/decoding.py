@@ -1,130 +1,175 @@
-"""Batched greedy decoding that can hand out the entropy of every token it generates.
+"""Batched decoding, greedy or sampled, that can hand out the entropy of every token it generates.
 
-Shapes: B = sequences, T = prompt positions, L = generated positions, V = vocabulary.
+Shapes: B = prompts, N = sequences (answers per prompt x B), T = prompt positions, L = generated
+positions, V = vocabulary, P = positions of a shared beginning.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from transformers import DynamicCache
 
 from edco_core.scoring.token_entropy import entropy_from_logits
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
     from transformers import PreTrainedModel
+
+    from edco_core.scoring.drawing import Drawing
+    from edco_core.scoring.shared_prefix import SharedPrefix
+
+    Prompts = Sequence[Sequence[int] | NDArray[np.int32]]
+
+_SHRINK_AT = 0.5
+"""Sequences that have ended leave the batch when no more than this share of it goes on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """Generated tokens, end-of-sequence included, and the entropy of each in nats."""
+    """Generated tokens, end-of-sequence included, and the entropy of each."""
 
-    token_ids: list[list[int]]
-    entropies: list[list[float]] | None
-    """One list per sequence, as long as its tokens; None when they were not asked for."""
+    tokens_NL: NDArray[np.int64]
+    """What stands behind a sequence's length means nothing."""
+    lengths_N: NDArray[np.int64]
+    entropies_NL: NDArray[np.float64] | None
+    """None when they were not asked for."""
+
+    @property
+    def token_ids(self) -> list[list[int]]:
+        """One list per sequence, without padding."""
+        return [
+            row[:length].tolist()
+            for row, length in zip(self.tokens_NL, self.lengths_N.tolist(), strict=True)
+        ]
+
+    @property
+    def counts_NL(self) -> NDArray[np.bool_]:
+        """Which positions hold a token."""
+        counts: NDArray[np.bool_] = (
+            np.arange(self.tokens_NL.shape[1])[None] < self.lengths_N[:, None]
+        )
+        return counts
 
 
-@torch.no_grad()
 def decode_greedily(
     model: PreTrainedModel,
-    prompts: Sequence[Sequence[int] | NDArray[np.int32]],
+    prompts: Prompts,
     *,
     max_new_tokens: int,
     pad_token_id: int,
     eos_token_ids: Collection[int],
     with_entropies: bool,
 ) -> Decoded:
-    """Continue every prompt greedily until it ends or ``max_new_tokens`` are there.
+    """Continue every prompt greedily; entropies are exact, in nats.  See ``decode``."""
+    return decode(
+        model,
+        prompts,
+        max_new_tokens=max_new_tokens,
+        pad_token_id=pad_token_id,
+        eos_token_ids=eos_token_ids,
+        entropy=entropy_from_logits if with_entropies else None,
+    )
+
+
+@torch.inference_mode()
+def decode(
+    model: PreTrainedModel,
+    prompts: Prompts,
+    *,
+    max_new_tokens: int,
+    pad_token_id: int,
+    eos_token_ids: Collection[int],
+    entropy: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    drawing: Drawing | None = None,
+    shared: SharedPrefix | None = None,
+) -> Decoded:
+    """Continue every prompt until it ends or ``max_new_tokens`` are there.
+
+    ``entropy`` maps logits (N, V) to (N,).  Tokens are the likeliest, or come from ``drawing``,
+    which may want several answers to each prompt: the answers to one prompt are neighbours.
+    ``prompts`` go on behind ``shared``, if that is given.
 
     Prompts are read once; only the last position is projected to the vocabulary.  When half of
     the sequences have ended they are dropped from the batch.
     """
     device = model.device
-    width = max(len(prompt) for prompt in prompts)
-    input_ids_BT = torch.full((len(prompts), width), pad_token_id, dtype=torch.long)
-    mask_BT = torch.zeros((len(prompts), width), dtype=torch.long)
-    for row, prompt in enumerate(prompts):  # padded on the left, so that all end at one position
-        input_ids_BT[row, width - len(prompt) :] = torch.as_tensor(prompt, dtype=torch.long)
-        mask_BT[row, width - len(prompt) :] = 1
-    input_ids_BT, mask_BT = input_ids_BT.to(device), mask_BT.to(device)
-    position_ids_BT = (mask_BT.cumsum(dim=1) - 1).clamp(min=0)
+    input_ids_BT, mask_BT, position_ids_BT = pad_left(prompts, pad_token_id, device)
     eos_E = torch.tensor(sorted(eos_token_ids), dtype=torch.long, device=device)
-
-    rows = torch.arange(len(prompts), device=device)  # which prompt each row of the batch is
-    alive_B = torch.ones(len(prompts), dtype=torch.bool, device=device)
     cache = DynamicCache(config=model.config)
-    tokens: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]] = []
+    if shared is not None:
+        shared.fill(cache, len(prompts))
+        mask_BT = torch.cat([mask_BT.new_ones(len(prompts), len(shared)), mask_BT], dim=1)
+        position_ids_BT = position_ids_BT + len(shared)
+
+    repeats = 1 if drawing is None else drawing.answers_per_prompt
+    num_sequences = len(prompts) * repeats
+    rows_N = torch.arange(num_sequences, device=device)  # which sequence each row of the batch is
+    alive_N = torch.ones(num_sequences, dtype=torch.bool, device=device)
+    tokens_NL = torch.full((num_sequences, max_new_tokens), pad_token_id, device=device)
+    lengths_N = torch.zeros(num_sequences, dtype=torch.long, device=device)
+    entropies_NL = torch.zeros(num_sequences, max_new_tokens, device=device) if entropy else None
+    input_ids, mask, position_ids = input_ids_BT, mask_BT, position_ids_BT
     for generated in range(max_new_tokens):
-        logits_BV = model(
-            input_ids=input_ids_BT,
-            attention_mask=mask_BT,
-            position_ids=position_ids_BT,
+        logits_NV = model(
+            input_ids=input_ids,
+            attention_mask=mask,
+            position_ids=position_ids,
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
         ).logits[:, -1]
-        next_B = logits_BV.argmax(dim=-1)
-        entropy_B = entropy_from_logits(logits_BV)[alive_B] if with_entropies else None
-        tokens.append((rows[alive_B], next_B[alive_B], entropy_B))
-        alive_B = alive_B & ~torch.isin(next_B, eos_E)
-        num_alive = int(alive_B.sum())
+        position_ids = position_ids[:, -1:] + 1
+        if generated == 0 and repeats > 1:
+            cache.batch_repeat_interleave(repeats)
+            logits_NV, mask, position_ids = (
+                x.repeat_interleave(repeats, dim=0) for x in (logits_NV, mask, position_ids)
+            )
+        if entropies_NL is not None and entropy is not None:
+            entropies_NL[rows_N, generated] = entropy(logits_NV)
+        if drawing is None:
+            next_N = logits_NV.argmax(dim=-1)
+        else:
+            next_N = drawing.draw(logits_NV, rows_N, generated)
+        tokens_NL[rows_N, generated] = next_N
+        lengths_N[rows_N] += alive_N
+        alive_N = alive_N & ~torch.isin(next_N, eos_E)
+        num_alive = int(alive_N.sum())
         if num_alive == 0 or generated + 1 == max_new_tokens:
             break
-        position_ids_BT = position_ids_BT[:, -1:] + 1
-        if num_alive <= len(rows) // 2 and _can_shrink(cache):
-            keep = alive_B.nonzero().flatten()
+        if num_alive <= len(rows_N) * _SHRINK_AT and _can_shrink(cache):
+            keep = alive_N.nonzero().flatten()
             cache.batch_select_indices(keep)
-            rows, next_B, mask_BT, position_ids_BT, alive_B = (
-                x[keep] for x in (rows, next_B, mask_BT, position_ids_BT, alive_B)
+            rows_N, next_N, mask, position_ids, alive_N = (
+                x[keep] for x in (rows_N, next_N, mask, position_ids, alive_N)
             )
-        input_ids_BT = next_B[:, None]
-        mask_BT = torch.cat([mask_BT, mask_BT.new_ones(len(rows), 1)], dim=1)
-    return _by_prompt(tokens, len(prompts), with_entropies)
+        input_ids = next_N[:, None]
+        mask = torch.cat([mask, mask.new_ones(len(rows_N), 1)], dim=1)
+    return Decoded(
+        tokens_NL.cpu().numpy(),
+        lengths_N.cpu().numpy(),
+        None if entropies_NL is None else entropies_NL.double().cpu().numpy(),
+    )
+
+
+def pad_left(
+    sequences: Prompts, pad_token_id: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Token ids, mask and positions (B, T): all sequences end at one position."""
+    lengths_B = np.fromiter((len(each) for each in sequences), dtype=np.int64)
+    width = int(lengths_B.max())
+    mask_BT = np.arange(width)[None] >= width - lengths_B[:, None]
+    ids_BT = np.full((len(sequences), width), pad_token_id, dtype=np.int64)
+    ids_BT[mask_BT] = np.concatenate([np.asarray(each, dtype=np.int64) for each in sequences])
+    mask = torch.from_numpy(mask_BT.astype(np.int64)).to(device)
+    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    return torch.from_numpy(ids_BT).to(device), mask, positions
 
 
 def _can_shrink(cache: DynamicCache) -> bool:
     """Layers with a recurrent state cannot drop rows; their batches go on whole."""
     return all(hasattr(layer, "batch_select_indices") for layer in cache.layers)
-
-
-def _by_prompt(
-    tokens: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]],
-    num_prompts: int,
-    with_entropies: bool,
-) -> Decoded:
-    """One transfer from the device at the end, instead of one per step."""
-    token_ids: list[list[int]] = [[] for _ in range(num_prompts)]
-    entropies: list[list[float]] = [[] for _ in range(num_prompts)]
-    for step_rows, step_tokens, step_entropies in tokens:
-        values = step_entropies.tolist() if step_entropies is not None else ()
-        for row, token in zip(step_rows.tolist(), step_tokens.tolist(), strict=True):
-            token_ids[row].append(token)
-        for row, value in zip(step_rows.tolist(), values, strict=False):
-            entropies[row].append(value)
-    return Decoded(token_ids, entropies if with_entropies else None)
-
-
-def plan_batches(
-    lengths: Sequence[int], *, max_new_tokens: int, max_batch_tokens: int
-) -> list[list[int]]:
-    """Indices in batches of similar length, longest first, each within the token budget.
-
-    A batch costs (its longest prompt + ``max_new_tokens``) x its rows; a prompt longer than the
-    whole budget is a batch of its own.  The plan depends on the lengths alone, so a pool that was
-    half scored is completed in the very batches it would have had: scores stay identical.
-    """
-    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-    batches: list[list[int]] = []
-    for index in order:
-        if batches:
-            width = lengths[batches[-1][0]] + max_new_tokens
-            if (len(batches[-1]) + 1) * width <= max_batch_tokens:
-                batches[-1].append(index)
-                continue
-        batches.append([index])
-    return batches

@@ -1,0 +1,129 @@
+"""The ``scoring`` section of the configuration: one class per scorer, chosen by ``type``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from edco_core.config_section import Section
+
+
+class BaseScoringSection(Section):
+    """What all scorers have."""
+
+    max_batch_tokens: int = Field(16384, ge=1, description="Padded tokens in one batch.")
+    shard_size: int = Field(
+        1024, ge=1, description="About so many samples are stored in one transaction."
+    )
+
+
+class _EntropySection(BaseScoringSection):
+    """How the entropies of a sample's tokens become its score."""
+
+    aggregate: Literal["mean", "top_fraction"] = Field(
+        "mean", description="Over all tokens, or over those with the highest entropy."
+    )
+    fraction: float | None = Field(
+        None, gt=0, le=1, description="Of top_fraction: the share of tokens. Then 0.2 by default."
+    )
+    vocabulary: Literal["full", "top_k"] = Field(
+        "full", description="Exact, or over the k likeliest tokens, renormalised."
+    )
+    k: int | None = Field(None, ge=2, description="Of top_k: how many. Then 20 by default.")
+    unit: Literal["nats", "bits"] = "nats"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _entropy_settings_are_used(cls, values: Any) -> Any:
+        values = _only_with(values, "aggregate", "top_fraction", {"fraction": 0.2})
+        return _only_with(values, "vocabulary", "top_k", {"k": 20})
+
+
+class _AnswerEntropySection(_EntropySection):
+    """Entropies of the model's own answer."""
+
+    decoding: Literal["greedy", "sample"] = "greedy"
+    temperature: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="Of sampling. Then 1.0 by default."
+    )
+    top_p: float | None = Field(
+        None, gt=0, le=1, description="Of sampling: mass kept. Then 1.0 by default."
+    )
+    quick_answer: bool | str = Field(
+        True,
+        description="Ask for a short answer with the informative words first: true or 'en', 'zh', "
+        "your own text that contains {prompt}, or false.",
+    )
+    chat_template: bool = Field(
+        True, description="false: plain text, also where the tokenizer has a chat template."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _decoding_settings_are_used(cls, values: Any) -> Any:
+        return _only_with(values, "decoding", "sample", {"temperature": 1.0, "top_p": 1.0})
+
+    @field_validator("quick_answer")
+    @classmethod
+    def _template_has_its_slot(cls, value: bool | str) -> bool | str:
+        if isinstance(value, str) and value not in ("en", "zh") and "{prompt}" not in value:
+            raise ValueError("use true, false, 'en', 'zh', or a text that contains {prompt}")
+        return value
+
+
+class PrefixEntropySection(_AnswerEntropySection):
+    """Entropy of the first generated tokens (EDCO, arXiv 2601.03725, prefix entropy)."""
+
+    type: Literal["prefix_entropy"] = "prefix_entropy"
+    preset: Literal["edco_released"] | None = Field(
+        None, description="edco_released: all settings of the paper's released code."
+    )
+    prefix_tokens: int = Field(16, ge=1, le=4096, description="L, generated tokens per sample.")
+
+    EDCO_RELEASED: ClassVar[dict[str, Any]] = {
+        "prefix_tokens": 128, "decoding": "sample", "temperature": 0.7, "top_p": 0.7,
+        "vocabulary": "top_k", "k": 20, "unit": "bits",
+        "aggregate": "top_fraction", "fraction": 0.2, "chat_template": False,
+    }  # fmt: skip
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_preset(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and values.get("preset") == "edco_released":
+            decided = cls.EDCO_RELEASED
+            clash = sorted(k for k, v in decided.items() if k in values and values[k] != v)
+            if clash:
+                raise ValueError(
+                    f"preset 'edco_released' decides {', '.join(clash)}; "
+                    "remove the preset or those keys"
+                )
+            return {**values, **decided}
+        return values
+
+
+class FullEntropySection(_AnswerEntropySection):
+    """Entropy of the whole generated answer: what prefix entropy approximates."""
+
+    type: Literal["full_entropy"] = "full_entropy"
+    max_new_tokens: int = Field(256, ge=1, description="An answer longer than this is cut.")
+    quick_answer: bool | str = False
+
+
+ScoringSection = Annotated[PrefixEntropySection | FullEntropySection, Field(discriminator="type")]
+
+
+def _only_with(values: Any, key: str, choice: str, dependents: Mapping[str, Any]) -> Any:
+    """Give settings that belong to one choice of ``key`` their default, or refuse them."""
+    if not isinstance(values, Mapping):
+        return values
+    if values.get(key) == choice:
+        return {**values, **{k: v for k, v in dependents.items() if values.get(k) is None}}
+    for name in dependents:
+        if values.get(name) is not None:
+            raise ValueError(
+                f"'{name}' would be ignored: it belongs to '{key}: {choice}'; "
+                "set that, or remove it"
+            )
+    return values

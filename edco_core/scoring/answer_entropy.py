@@ -1,0 +1,80 @@
+"""What prefix and full-sequence entropy have in common: entropies of the model's own answer."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from edco_core.config_scoring import FullEntropySection, PrefixEntropySection
+from edco_core.prompts import prompt_token_ids, quick_answer_template
+from edco_core.records import ScoreShard
+from edco_core.scoring.base import Scorer, as_shard
+from edco_core.scoring.decoding import decode
+from edco_core.scoring.drawing import Drawing
+from edco_core.scoring.shared_prefix import PrefixCache
+from edco_core.scoring.token_entropy import aggregated, entropy_function
+
+if TYPE_CHECKING:
+    from edco_core.prompts import TokenIds
+    from edco_core.records import Ints
+
+SettingsT = TypeVar("SettingsT", PrefixEntropySection, FullEntropySection)
+
+
+class AnswerEntropyScorer(Scorer[SettingsT]):
+    """Decodes up to ``_max_new_tokens`` tokens and aggregates their entropies."""
+
+    @property
+    @abstractmethod
+    def _max_new_tokens(self) -> int:
+        """L, the most tokens generated for a sample."""
+
+    @cached_property
+    def _prompts(self) -> list[TokenIds]:
+        return prompt_token_ids(
+            self._pool,
+            self._host.tokenizer,
+            template=quick_answer_template(self.settings.quick_answer),
+            chat_template=self.settings.chat_template,
+        )
+
+    @cached_property
+    def _prefix(self) -> PrefixCache:
+        return PrefixCache(self._prompts, self._host)
+
+    def _num_tokens(self) -> Ints:
+        lengths = np.fromiter((len(prompt) for prompt in self._prompts), dtype=np.int64)
+        return lengths + self._max_new_tokens
+
+    def _score_batch(self, ordinals: Sequence[int], interval: int) -> ScoreShard:
+        settings = self.settings
+        shared = self._prefix.get()
+        skip = 0 if shared is None else len(shared)
+        drawing = None
+        if settings.decoding == "sample":
+            drawing = Drawing(
+                self._seed, interval, ordinals, self._max_new_tokens,
+                temperature=settings.temperature or 1.0, top_p=settings.top_p or 1.0,
+            )  # fmt: skip
+        decoded = decode(
+            self._host.model_for_inference(),
+            [self._prompts[ordinal][skip:] for ordinal in ordinals],
+            max_new_tokens=self._max_new_tokens,
+            pad_token_id=self._host.pad_token_id,
+            eos_token_ids=self._host.eos_token_ids,
+            entropy=entropy_function(settings.k, settings.unit),
+            drawing=drawing,
+            shared=shared,
+        )
+        assert decoded.entropies_NL is not None
+        counts = decoded.counts_NL
+        return as_shard(
+            ordinals,
+            aggregated(decoded.entropies_NL, counts, settings.fraction),
+            decoded.lengths_N,
+            decoded.entropies_NL[counts],
+        )
