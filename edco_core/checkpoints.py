@@ -17,7 +17,7 @@ from pathlib import Path
 from edco_core.errors import TrainingError
 from edco_core.records import Checkpoint, Evaluation
 
-_MARKER = "edco.json"
+MARKER = "edco.json"
 _WEIGHTS = ("adapter_model.safetensors", "model*.safetensors", "pytorch_model*.bin")
 
 
@@ -55,14 +55,14 @@ def mark_complete(folder: Path, *, run_id: str, step: int, num_tokens: int) -> C
     """Hash the weights and write the marker, last of all."""
     (folder / "README.md").unlink(missing_ok=True)  # a template; our card is with the final model
     facts = CheckpointFacts(run_id, step, num_tokens, weights_sha256(folder))
-    write_atomically(folder / _MARKER, json.dumps(asdict(facts), indent=1))
+    write_atomically(folder / MARKER, json.dumps(asdict(facts), indent=1))
     return facts
 
 
 def read_facts(folder: Path) -> CheckpointFacts | None:
     """The facts of a complete checkpoint; None for a folder that is missing or incomplete."""
     try:
-        return CheckpointFacts(**json.loads((folder / _MARKER).read_text(encoding="utf-8")))
+        return CheckpointFacts(**json.loads((folder / MARKER).read_text(encoding="utf-8")))
     except (FileNotFoundError, NotADirectoryError):
         return None
 
@@ -131,7 +131,7 @@ def write_final_model(
         checkpoint.path,
         temporary,
         ignore=shutil.ignore_patterns(
-            _MARKER,
+            MARKER,
             "optimizer.*",
             "scheduler.pt",
             "rng_state*",

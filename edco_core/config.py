@@ -3,7 +3,8 @@
 ``load_config`` reads a file and ``--set`` overrides into a :class:`Config`; a mistake becomes one
 :class:`~edco_core.errors.ConfigError` that names the key, what came and what is allowed.  Names of
 PEFT, TRL and transformers settings are theirs, unchanged.  Nothing here imports torch: keys under
-``training.args`` are checked by the trainer, which knows TRL's own list.
+``training.args`` are checked by the trainer, which knows TRL's own list.  Longer than 400 lines:
+all settings of a run in one place.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ LOOP_OWNED_ARGS: dict[str, str] = {
     "eval_strategy": "evaluation.every",
     "eval_steps": "evaluation.every",
     "save_strategy": "training.args.save_steps (intervals always save at their end)",
-    "save_total_limit": "nothing: each interval keeps its last checkpoint",
+    "save_total_limit": "run.keep_checkpoints (each interval keeps its last save)",
     "save_only_model": "nothing: resuming needs the optimizer's state",
     "load_best_model_at_end": "nothing: 'edco show' names the best interval's checkpoint",
     "metric_for_best_model": "evaluation.metric",
@@ -84,6 +85,10 @@ Field_ = Literal["prompt", "completion", "messages", "answer", "category", "samp
 """The fields of a sample (README, "Your own data")."""
 
 
+KeepCheckpoints = Literal["all", "best"] | Annotated[StrictInt, Field(ge=1)]
+"""Which checkpoints of a run stay on disk (edco_core/retention.py)."""
+
+
 class RunSection(_Section):
     """Name, seed and place of a run."""
 
@@ -91,12 +96,25 @@ class RunSection(_Section):
     experiment: str | None = Field(None, description="Groups runs for comparison.")
     seed: int = Field(0, ge=0, lt=2**32, description="All randomness derives from it.")
     output_dir: str = Field("runs", description="Folder that gets one folder per run.")
+    keep_checkpoints: KeepCheckpoints = Field(
+        "all",
+        description="Which intervals' checkpoints stay on disk: all, best (by the metric), or a "
+        "count: the last so many. The start, the best and the newest always stay.",
+    )
 
     @field_validator("name")
     @classmethod
     def _name_is_a_file_name(cls, value: str) -> str:
         if not RUN_ID_PATTERN.fullmatch(value):
             raise ValueError("use letters, digits, '.', '_' and '-', a letter or digit first")
+        return value
+
+    @field_validator("keep_checkpoints", mode="before")
+    @classmethod
+    def _a_word_or_a_count(cls, value: Any) -> Any:
+        is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+        if value not in ("all", "best") and not is_count:
+            raise ValueError("use all, best, or a count of at least 1: the last so many")
         return value
 
 
@@ -296,6 +314,11 @@ class Config(_Section):
     def _evaluation_has_data(self) -> Config:
         if self.data.eval is None and self.evaluation is not None:
             raise ValueError("evaluation would be ignored without data.eval; set that or remove it")
+        if self.data.eval is None and self.run.keep_checkpoints == "best":
+            raise ValueError(
+                "run.keep_checkpoints: best needs data.eval, which tells what is best; set that, "
+                "or keep all or the last so many (a count)"
+            )
         if self.data.eval is not None and self.evaluation is None:
             object.__setattr__(self, "evaluation", EvaluationSection())
         return self

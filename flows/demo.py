@@ -1,7 +1,11 @@
-"""``edco demo``: the whole loop, offline, on data and a base model it makes itself."""
+"""``edco demo``: the whole loop, offline, on data and a base model it makes itself.
+
+``python -m flows.demo DIR`` only makes them, with a configuration to be deployed.
+"""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import yaml
@@ -65,3 +69,7 @@ def demo_config(folder: Path, *, seed: int) -> Config:
             "evaluation": {"metric": "exact_match", "max_new_tokens": 48},
         }
     )
+
+
+if __name__ == "__main__":
+    write_demo_config(Path(sys.argv[1]), seed=0)
