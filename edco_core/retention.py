@@ -10,9 +10,12 @@ import shutil
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edco_core.checkpoints import MARKER, read_facts
-from edco_core.config import KeepCheckpoints
+
+if TYPE_CHECKING:
+    from edco_core.config import KeepCheckpoints
 
 
 def removable(

@@ -7,8 +7,10 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from edco_core.retention import num_bytes
 from flows.display import INTERVAL_COLUMNS, number, print_table
 from flows.texts import with_texts
 from storage import Ledger, queries
@@ -110,8 +112,31 @@ def show_run(ledger: Ledger, prefix: str) -> Answer:
         saved = ledger.checkpoint(run_id, best["interval"] + 1)
         where = f", saved as {saved.path}" if saved else ""
         after.append(f"best: {best['metric']:.3f} after interval {best['interval']}{where}")
-    facts = {"run": run, "intervals": rows, "evaluations": evaluations}
+    checkpoints = [_with_size(row) for row in queries.checkpoints(ledger, run_id)]
+    if checkpoints:
+        after.append(_on_disk(checkpoints))
+    facts = {
+        "run": run, "intervals": rows, "evaluations": evaluations, "checkpoints": checkpoints,
+    }  # fmt: skip
     return Answer(facts, rows, INTERVAL_COLUMNS, lines=lines, after=after)
+
+
+def _with_size(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Whether its files are here, and their size."""
+    folder = Path(checkpoint["path"])
+    there = checkpoint["removed_at"] is None and folder.is_dir()
+    return checkpoint | {"on_disk": there, "num_bytes": num_bytes(folder) if there else 0}
+
+
+def _on_disk(checkpoints: Sequence[dict[str, Any]]) -> str:
+    here = [row for row in checkpoints if row["on_disk"]]
+    num_removed = sum(row["removed_at"] is not None for row in checkpoints)
+    num_missing = len(checkpoints) - len(here) - num_removed
+    megabytes = sum(row["num_bytes"] for row in here) / 1e6
+    names = ("start" if row["interval"] == 0 else str(row["interval"] - 1) for row in here)
+    line = f"checkpoints on disk: {megabytes:.1f} MB, after interval {', '.join(names) or 'none'}"
+    line += f"; {num_removed} removed (run.keep_checkpoints)" if num_removed else ""
+    return line + (f"; {num_missing} not found here" if num_missing else "")
 
 
 def show_turnover(ledger: Ledger, prefix: str) -> Answer:

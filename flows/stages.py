@@ -25,6 +25,7 @@ from edco_core.errors import LedgerError
 from edco_core.records import BASELINE_INTERVAL, Checkpoint, Evaluation
 from flows.display import progress, say
 from flows.open_run import OpenRun
+from flows.retention import apply_retention
 from storage import queries
 
 
@@ -100,6 +101,7 @@ def train_interval(run: OpenRun, interval: int) -> None:
     evaluation = run.evaluate(interval)
     run.ledger.finish_training(run.lease, interval, outcome, evaluation)
     drop_optimizer_state(Path(start.path))  # several times the model's size, interval by interval
+    _remove_checkpoints(run)
     say(_interval_line(queries.intervals(run.ledger, run.run_id)[interval]))
 
 
@@ -120,6 +122,12 @@ def finish(run: OpenRun) -> None:
         ],
     )
     run.host.tokenizer.save_pretrained(str(run.run_dir / "final"))
+    _remove_checkpoints(run)  # again: the run may have been killed before it was done
+
+
+def _remove_checkpoints(run: OpenRun) -> None:
+    keep = run.config.run.keep_checkpoints
+    apply_retention(run.ledger, run.run_id, keep, run.run_dir, run.lease)
 
 
 def _checkpoint(run: OpenRun, interval: int) -> Checkpoint:

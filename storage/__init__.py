@@ -6,12 +6,14 @@
 from storage.address import masked
 from storage.copying import db_copy
 from storage.ledger import Ledger, open_ledger, open_snapshot
+from storage.runs import LostRun
 from storage.schema import HEAD_REVISION, db_check, db_current, db_upgrade
 from storage.upkeep import Removal, db_vacuum
 
 __all__ = [
     "HEAD_REVISION",
     "Ledger",
+    "LostRun",
     "Removal",
     "db_check",
     "db_copy",

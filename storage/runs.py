@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from difflib import get_close_matches
 
@@ -17,6 +18,16 @@ from storage.part import LedgerPart, dump, extend, hold, next_key, retried, run_
 DEFAULT_TTL_S = 60.0
 _FIRST_TOKEN = 1
 _LISTED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class LostRun:
+    """A run whose owner was found to be gone, and what it was doing."""
+
+    run_id: str
+    owner: str
+    interval: int | None
+    stage: Stage | None
 
 
 class Runs(LedgerPart):
@@ -182,6 +193,52 @@ class Runs(LedgerPart):
                     "key": lease.run_key,
                 },
             )
+
+    @retried
+    def interrupt_lost(
+        self, is_dead: Callable[[str], bool], grace_s: float = DEFAULT_TTL_S
+    ) -> list[LostRun]:
+        """Mark runs whose owner is gone as interrupted, as it would have done itself.
+
+        Gone is an owner whose lease ran out at least ``grace_s`` seconds ago (a machine that was
+        asleep renews it first), or of whom ``is_dead`` says so.  It can write nothing more.
+        """
+        lost = []
+        with self._database.writing() as connection:
+            now = self._database.utc_now(connection)
+            running = connection.execute(
+                text(
+                    "SELECT run_key, run_id, lease_owner, lease_token, lease_expires_at, "
+                    "current_interval, current_stage FROM runs "
+                    "WHERE status = 'running' AND lease_owner IS NOT NULL ORDER BY run_key"
+                )
+            ).all()
+            for run in running:
+                silent = run.lease_expires_at + timedelta(seconds=grace_s) <= now
+                if not silent and not is_dead(run.lease_owner):
+                    continue
+                # Compare and set, against an owner that has just renewed it after all.
+                marked = connection.execute(
+                    text(
+                        "UPDATE runs SET status = 'interrupted', message = :message, "
+                        "current_interval = NULL, current_stage = NULL, lease_owner = NULL, "
+                        "lease_expires_at = NULL, lease_token = lease_token + 1 "
+                        "WHERE run_key = :key AND lease_token = :token "
+                        "AND lease_expires_at = :seen"
+                    ),
+                    {
+                        "message": f"its process ended without a word ({run.lease_owner})",
+                        "key": run.run_key,
+                        "token": run.lease_token,
+                        "seen": run.lease_expires_at,
+                    },
+                )
+                if marked.rowcount == 1:
+                    lost.append(
+                        LostRun(run.run_id, run.lease_owner, run.current_interval,
+                                run.current_stage)
+                    )  # fmt: skip
+        return lost
 
     @retried
     def begin_stage(self, lease: Lease, interval: int, stage: Stage) -> bool:

@@ -22,6 +22,7 @@ POINTS = {
     "training": ("trl", "SFTTrainer.training_step"),
     "saving": ("edco_core.training.sft", "mark_complete"),
     "training-row": ("storage", "Ledger.finish_training"),
+    "removing": ("flows.retention", "remove"),
     "finish": ("flows.stages", "write_final_model"),
 }
 """Name: the module and the function before whose NTH call the process dies."""
