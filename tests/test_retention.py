@@ -18,7 +18,7 @@ from edco_core.checkpoints import mark_complete, read_facts
 from edco_core.config import KeepCheckpoints, parse_config
 from edco_core.errors import ConfigError
 from edco_core.records import Checkpoint
-from edco_core.retention import remove, removable
+from edco_core.retention import removable, remove
 from flows.retention import apply_retention
 from storage import open_ledger, queries
 from tests.storage.conftest import do_run
