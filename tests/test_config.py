@@ -47,7 +47,7 @@ def problems(**sections: Any) -> list[str]:
         ),
         (
             {"run": {"sead": 1}},
-            "run.sead: unknown key. Allowed here: experiment, name, output_dir, seed. "
+            "run.sead: unknown key. Allowed here: experiment, keep_checkpoints, name, output_dir, seed. "
             "Did you mean 'seed'?",
         ),
         (
