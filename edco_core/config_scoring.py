@@ -111,7 +111,47 @@ class FullEntropySection(_AnswerEntropySection):
     quick_answer: bool | str = False
 
 
-ScoringSection = Annotated[PrefixEntropySection | FullEntropySection, Field(discriminator="type")]
+class ReferencePrefixEntropySection(_EntropySection):
+    """Entropy on the reference answer's own first tokens; nothing is decoded."""
+
+    type: Literal["reference_prefix_entropy"] = "reference_prefix_entropy"
+    prefix_tokens: int = Field(16, ge=1, description="L, tokens of the reference per sample.")
+
+
+class LossSection(BaseScoringSection):
+    """Mean negative log-likelihood per token of the reference answer, in nats."""
+
+    type: Literal["loss"] = "loss"
+
+
+class PerplexitySection(BaseScoringSection):
+    """exp(loss)."""
+
+    type: Literal["perplexity"] = "perplexity"
+
+
+class PassRateSection(BaseScoringSection):
+    """Share of sampled answers that are wrong: 1 - pass rate, so that higher is harder."""
+
+    type: Literal["pass_rate"] = "pass_rate"
+    k: int = Field(8, ge=1, le=1024, description="Answers per sample.")
+    metric: Literal["exact_match", "numeric"] = Field(
+        "exact_match", description="As in evaluation.metric: what a right answer is."
+    )
+    max_new_tokens: int = Field(64, ge=1)
+    temperature: float = Field(1.0, gt=0, allow_inf_nan=False)
+    top_p: float = Field(1.0, gt=0, le=1)
+
+
+ScoringSection = Annotated[
+    PrefixEntropySection
+    | FullEntropySection
+    | ReferencePrefixEntropySection
+    | LossSection
+    | PerplexitySection
+    | PassRateSection,
+    Field(discriminator="type"),
+]
 
 
 def _only_with(values: Any, key: str, choice: str, dependents: Mapping[str, Any]) -> Any:

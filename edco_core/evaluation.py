@@ -43,7 +43,7 @@ def _last_number(text: str) -> float | None:
     return float(numbers[-1].replace(",", "")) if numbers else None
 
 
-def check_answers(metric: str, pool: Pool) -> None:
+def check_answers(metric: str, pool: Pool, key: str = "evaluation.metric") -> None:
     """Raise DataError where ``numeric`` would count a sample as wrong whatever the model says."""
     if metric != "numeric":
         return
@@ -55,7 +55,7 @@ def check_answers(metric: str, pool: Pool) -> None:
         if _last_number(answer or "") is None:
             raise DataError(
                 f"{source}: answer: {answer!r} came, in which there is no number. Expected one, as "
-                "evaluation.metric is numeric; or use exact_match."
+                f"{key} is numeric; or use exact_match."
             )
 
 

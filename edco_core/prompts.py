@@ -29,12 +29,14 @@ _CHUNK = 10_000
 
 QUICK_ANSWER_TEMPLATES = {
     "en": (
-        "{prompt}\n\nReply at once, in three sentences at the most. Put the answer itself first "
-        "and leave out the reasoning that led to it."
+        "Reply at once, in three sentences at the most. Put the answer itself first and leave out "
+        "the reasoning that led to it.\n\n{prompt}"
     ),
-    "zh": "{prompt}\n\n请立即作答,最多三句话。先写出答案本身,不要写推理过程。",
+    "zh": "请立即作答,最多三句话。先写出答案本身,不要写推理过程。\n\n{prompt}",
 }
-"""Quick-answer prompting (EDCO, arXiv 2601.03725): informative tokens first.  Our own wording."""
+"""Quick-answer prompting (EDCO, arXiv 2601.03725): informative tokens first.  Our own wording.
+
+The request is in front: so all prompts begin alike, and that beginning is read once for all."""
 
 
 def quick_answer_template(setting: bool | str) -> str | None:
@@ -124,9 +126,22 @@ def _tokenize_prompts(
         )
         for prompt in prompts
     ]
+    return _render(conversations, pool, tokenizer, add_generation_prompt=True)
+
+
+def _render(
+    conversations: list[list[Message]],
+    pool: Pool,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    add_generation_prompt: bool,
+) -> list[list[int]]:
     try:
         rendered = tokenizer.apply_chat_template(
-            conversations, add_generation_prompt=True, tokenize=True, return_dict=True
+            conversations,
+            add_generation_prompt=add_generation_prompt,
+            tokenize=True,
+            return_dict=True,
         )
     except TemplateError as error:  # such as: no system role, roles must alternate
         raise DataError(
@@ -134,6 +149,40 @@ def _tokenize_prompts(
             "the turns of the data, or use another model."
         ) from error
     return list(rendered["input_ids"])
+
+
+def reference_token_ids(
+    pool: Pool, tokenizer: PreTrainedTokenizerBase
+) -> tuple[list[TokenIds], list[TokenIds]]:
+    """Token ids of prompts and reference completions, in ordinal order, as TRL trains on them.
+
+    A plain completion ends with the end-of-sequence token.  The completion begins where prompt and
+    whole text part, which is not always behind the prompt: tokens may merge across the boundary.
+    """
+    prompts: list[TokenIds] = []
+    completions: list[TokenIds] = []
+    for begin in range(0, len(pool), _CHUNK):
+        part = dataclasses.replace(pool, table=pool.table.slice(begin, _CHUNK))
+        rows = training_rows(part, tokenizer)
+        if tokenizer.chat_template:
+            together = [p + c for p, c in zip(rows["prompt"], rows["completion"], strict=True)]
+            whole = _render(together, pool, tokenizer, add_generation_prompt=False)
+        else:
+            eos = str(tokenizer.eos_token)
+            texts = [
+                p + (c if c.endswith(eos) else c + eos)
+                for p, c in zip(rows["prompt"], rows["completion"], strict=True)
+            ]
+            whole = list(tokenizer(texts)["input_ids"])
+        for prompt, ids in zip(prompt_token_ids(part, tokenizer), whole, strict=True):
+            both = np.array(ids, dtype=np.int32)
+            num = min(len(prompt), len(both))
+            differs = np.flatnonzero(prompt[:num] != both[:num])
+            cut = int(differs[0]) if len(differs) else num
+            cut = max(1, cut)  # nothing comes before a first token that could predict it
+            prompts.append(both[:cut])
+            completions.append(both[cut:])
+    return prompts, completions
 
 
 def reference_texts(pool: Pool) -> list[str]:

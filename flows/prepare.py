@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edco_core.config import Config, parse_config
+from edco_core.config_scoring import PassRateSection
 from edco_core.data import load_pool
 from edco_core.errors import ConfigError, InputError, NotFoundError, RunExistsError
 from edco_core.evaluation import NEEDED_FIELDS, check_answers
@@ -127,7 +128,13 @@ def check_texts(inputs: Inputs, store_url: str) -> None:
 
 def load_pools(config: Config) -> tuple[Pool, Pool | None]:
     """The pool and the evaluation set of a configuration."""
-    pool = load_pool(config.data.train, config.data, split="train")
+    if isinstance(config.scoring, PassRateSection):
+        metric = config.scoring.metric
+        needs = NEEDED_FIELDS[metric]
+        pool = load_pool(config.data.train, config.data, split="train", needs=needs)
+        check_answers(metric, pool, "scoring.metric")
+    else:
+        pool = load_pool(config.data.train, config.data, split="train")
     if config.data.eval is None or config.evaluation is None:
         return pool, None
     needs = NEEDED_FIELDS[config.evaluation.metric]

@@ -76,8 +76,8 @@ def problems(**sections: Any) -> list[str]:
         ),
         (
             {"scoring": {"type": "prefix_entropie"}},
-            "scoring.type: 'prefix_entropie' came. Allowed: full_entropy, prefix_entropy. "
-            "Did you mean 'prefix_entropy'?",
+            "scoring.type: 'prefix_entropie' came. Allowed: full_entropy, loss, pass_rate, "
+            "perplexity, prefix_entropy, reference_prefix_entropy. Did you mean 'prefix_entropy'?",
         ),
         ({"training": {"type": "grpo"}}, "training.type: 'grpo' came. Allowed: sft."),
         (

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from edco_core.scoring.base import Scorer
 from edco_core.scoring.full_entropy import FullEntropyScorer
+from edco_core.scoring.loss import LossScorer, PerplexityScorer
+from edco_core.scoring.pass_rate import PassRateScorer
 from edco_core.scoring.prefix_entropy import PrefixEntropyScorer
+from edco_core.scoring.reference_prefix_entropy import ReferencePrefixEntropyScorer
 
 if TYPE_CHECKING:
     from edco_core.loading import ModelHost
@@ -19,7 +22,11 @@ if TYPE_CHECKING:
 
 SCORERS: Mapping[str, type[Scorer[Any]]] = {
     "full_entropy": FullEntropyScorer,
+    "loss": LossScorer,
+    "pass_rate": PassRateScorer,
+    "perplexity": PerplexityScorer,
     "prefix_entropy": PrefixEntropyScorer,
+    "reference_prefix_entropy": ReferencePrefixEntropyScorer,
 }
 
 
@@ -28,4 +35,4 @@ def build_scorer(settings: Any, pool: Pool, host: ModelHost, *, seed: int) -> Sc
     return SCORERS[settings.type](settings, pool, host, seed=seed)
 
 
-__all__ = ["SCORERS", "FullEntropyScorer", "PrefixEntropyScorer", "Scorer", "build_scorer"]
+__all__ = ["SCORERS", "Scorer", "build_scorer"]
