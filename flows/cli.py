@@ -323,6 +323,22 @@ def doctor(store: StoreOption = None, as_json: JsonOption = False) -> None:
         raise typer.Exit(1)
 
 
+@app.command()
+def maintenance(store: StoreOption = None, as_json: JsonOption = False) -> None:
+    """Mark lost runs as interrupted, remove checkpoints that may go, vacuum the ledger."""
+    from dataclasses import asdict
+
+    from flows.display import print_table
+    from flows.upkeep import maintain
+
+    deeds = [asdict(deed) for deed in maintain(_store_url(store))]
+    if as_json:
+        _print_json(deeds)
+    else:
+        columns = {"step": "step", "run_id": "run", "done": "done", "num_bytes": "bytes freed"}
+        print_table(deeds, columns)
+
+
 @db_app.command("upgrade")
 def db_upgrade(store: StoreOption = None) -> None:
     """Bring the ledger to this version's schema; makes it when there is none."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import shutil
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import typer
 
-from edco_core.errors import EdcoError, InputError
+from edco_core.errors import EdcoError, InputError, LedgerBusyError, NotFoundError, RunBusyError
 from flows.display import progress, say
 from flows.launch import command
-from storage import Removal, db_copy, db_vacuum, masked, open_ledger
+from flows.retention import apply_retention
+from storage import Removal, db_copy, db_vacuum, masked, open_ledger, queries
 
 _KINDS = {
     "scores": "scores",
@@ -48,6 +50,64 @@ def vacuum(store_url: str) -> None:
     with progress("vacuum") as update:
         before, after = db_vacuum(store_url, on_progress=update, on_wait=say)
     print(f"{masked(store_url)}: {before} bytes before, {after} bytes after")
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """One thing that maintenance did, or left alone and why."""
+
+    step: str
+    run_id: str | None
+    done: str
+    num_bytes: int = 0
+    """Given back on disk."""
+
+
+def sweep_leases(store_url: str) -> list[Deed]:
+    """Mark runs as interrupted that say they are running while their process is gone."""
+    lost = open_ledger(store_url, on_wait=say).interrupt_lost(_is_dead)
+    return [
+        Deed("leases", run.run_id, f"interrupted; its process is gone ({run.owner})")
+        for run in lost
+    ]
+
+
+def remove_checkpoints(store_url: str) -> list[Deed]:
+    """Remove what ``run.keep_checkpoints`` lets go of runs that nobody works on."""
+    ledger = open_ledger(store_url, on_wait=say)
+    with ledger.snapshot():
+        states = [ledger.run_state(run["run_id"]) for run in queries.runs(ledger)]
+    deeds = []
+    for state in states:
+        keep = state.config.get("run", {}).get("keep_checkpoints", "all")
+        try:
+            removed = apply_retention(ledger, state.run_id, keep, Path(state.run_dir))
+        except (RunBusyError, NotFoundError):  # worked on: its owner does this itself; or removed
+            continue
+        deeds += [
+            Deed("checkpoints", each.run_id, f"removed {each.path}", each.num_bytes)
+            for each in removed
+        ]
+    return deeds
+
+
+def vacuum_when_idle(store_url: str) -> list[Deed]:
+    """Give back the ledger's unused space, unless somebody works on a run of it."""
+    runs = queries.runs(open_ledger(store_url, read_only=True, on_wait=say))
+    for run in runs:
+        if run["alive"]:
+            return [Deed("vacuum", run["run_id"], "left alone: this run is being worked on")]
+    try:
+        before, after = db_vacuum(store_url, on_wait=say)
+    except LedgerBusyError as error:
+        return [Deed("vacuum", None, f"left alone: {error}")]
+    return [Deed("vacuum", None, f"{after} bytes now", max(0, before - after))]
+
+
+def maintain(store_url: str) -> list[Deed]:
+    """All that a ledger and the folders of its runs need now and then; again changes nothing."""
+    steps = (sweep_leases, remove_checkpoints, vacuum_when_idle)
+    return [deed for step in steps for deed in step(store_url)]
 
 
 def copy(source_url: str, target_url: str) -> None:

@@ -47,8 +47,8 @@ def problems(**sections: Any) -> list[str]:
         ),
         (
             {"run": {"sead": 1}},
-            "run.sead: unknown key. Allowed here: experiment, keep_checkpoints, name, output_dir, seed. "
-            "Did you mean 'seed'?",
+            "run.sead: unknown key. Allowed here: experiment, keep_checkpoints, name, output_dir, "
+            "seed. Did you mean 'seed'?",
         ),
         (
             {"model": {"peft": {"lora_alfa": 1}}},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shlex
@@ -19,6 +20,7 @@ import pytest
 from command_line import Edco
 from own_postgres import SECRETS, OwnPostgres, own_postgres
 
+from edco_core.checkpoints import mark_complete
 from storage import open_ledger, queries
 from tests.storage.conftest import do_run, make_pool, make_spec
 
@@ -252,3 +254,85 @@ def test_a_half_scored_run_resumed_in_a_copy_ends_as_if_nothing_had_happened(
     for verb in (("show", "whole"), ("why", "whole", sample), ("turnover", "whole"),
                  ("replay", "whole")):  # fmt: skip
         edco(*verb, *at)
+
+
+# ---------------------------------------------------------------- edco maintenance
+
+
+def dead_owner() -> str:
+    """A process of this machine that is gone."""
+    from flows.open_run import this_process
+
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    return this_process().replace(f"pid={os.getpid()}", f"pid={dead.pid}")
+
+
+def saved_run(store: str, tmp_path: Path) -> list[Path]:
+    """A finished run with ``keep_checkpoints: 1``; the folders of its checkpoints 1 to 3."""
+    run_dir = tmp_path / "runs" / "kept"
+    folders = [run_dir / "checkpoints" / f"interval-{i:03d}" / f"checkpoint-{i}" for i in range(3)]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        (folder / "adapter_model.safetensors").write_bytes(b"x" * 1000)
+        mark_complete(folder, run_id="kept", step=1, num_tokens=0)
+    ledger = open_ledger(store)
+    config = {"run": {"keep_checkpoints": 1}}
+    do_run(ledger, "kept", intervals=3, run_dir=str(run_dir), config=config)
+    with ledger._database.writing() as connection:
+        for interval, folder in enumerate(folders, start=1):
+            connection.exec_driver_sql(
+                f"UPDATE saved_checkpoints SET path = '{folder}' WHERE interval = {interval} "
+                "AND run_key = (SELECT run_key FROM runs WHERE run_id = 'kept')"
+            )
+    return folders
+
+
+def test_maintenance_tells_what_it_did_and_does_it_once(
+    store: str, edco: Callable[..., Any], tmp_path: Path
+) -> None:
+    folders = saved_run(store, tmp_path)
+    open_ledger(store).create_run(make_spec("dead"), dead_owner())
+    out, _ = edco("maintenance")
+    for told in ("interrupted; its process is gone", "removed", "bytes now"):
+        assert told in out
+    # The best of them by its metric is the second; the newest is the third.
+    assert [folder.exists() for folder in folders] == [False, True, True]
+    assert queries.run(open_ledger(store), "dead")["status"] == "interrupted"
+    again = json.loads(edco("maintenance", "--json")[0])
+    assert [(deed["step"], deed["num_bytes"]) for deed in again] == [("vacuum", 0)]
+
+
+def test_maintenance_leaves_alone_what_somebody_works_on(
+    store: str, edco: Callable[..., Any], tmp_path: Path
+) -> None:
+    folders = saved_run(store, tmp_path)
+    ledger = open_ledger(store)
+    ledger.acquire("kept", "host=elsewhere pid=1 started=0")
+    deeds = json.loads(edco("maintenance", "--json")[0])
+    assert deeds == [
+        {"step": "vacuum", "run_id": "kept", "num_bytes": 0,
+         "done": "left alone: this run is being worked on"},
+    ]  # fmt: skip
+    assert all(folder.exists() for folder in folders)
+    assert queries.run(ledger, "kept")["status"] == "running"
+
+
+def test_the_flow_does_the_same_and_shows_it_as_a_table(
+    store: str, tmp_path: Path, prefect_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = saved_run(store, tmp_path)
+    program = (
+        "from flows.maintenance import maintenance\nfrom prefect.artifacts import Artifact\n"
+        f"print([deed.step for deed in maintenance({store!r})])\n"
+        "print(Artifact.get('maintenance').data)"
+    )
+    given = {**os.environ, "PREFECT_API_URL": prefect_url, "PREFECT_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=given, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    steps, table = done.stdout.splitlines()
+    assert steps == "['checkpoints', 'vacuum']"
+    assert f"removed {folders[0]}" in table
+    assert "Task run 'sweep leases" in done.stderr or "sweep leases" in done.stderr
