@@ -19,7 +19,7 @@ class BaseScoringSection(Section):
     )
 
 
-class _EntropySection(BaseScoringSection):
+class EntropySection(BaseScoringSection):
     """How the entropies of a sample's tokens become its score."""
 
     aggregate: Literal["mean", "top_fraction"] = Field(
@@ -41,7 +41,7 @@ class _EntropySection(BaseScoringSection):
         return _only_with(values, "vocabulary", "top_k", {"k": 20})
 
 
-class _AnswerEntropySection(_EntropySection):
+class AnswerEntropySection(EntropySection):
     """Entropies of the model's own answer."""
 
     decoding: Literal["greedy", "sample"] = "greedy"
@@ -73,7 +73,7 @@ class _AnswerEntropySection(_EntropySection):
         return value
 
 
-class PrefixEntropySection(_AnswerEntropySection):
+class PrefixEntropySection(AnswerEntropySection):
     """Entropy of the first generated tokens (EDCO, arXiv 2601.03725, prefix entropy)."""
 
     type: Literal["prefix_entropy"] = "prefix_entropy"
@@ -103,7 +103,7 @@ class PrefixEntropySection(_AnswerEntropySection):
         return values
 
 
-class FullEntropySection(_AnswerEntropySection):
+class FullEntropySection(AnswerEntropySection):
     """Entropy of the whole generated answer: what prefix entropy approximates."""
 
     type: Literal["full_entropy"] = "full_entropy"
@@ -111,7 +111,7 @@ class FullEntropySection(_AnswerEntropySection):
     quick_answer: bool | str = False
 
 
-class ReferencePrefixEntropySection(_EntropySection):
+class ReferencePrefixEntropySection(EntropySection):
     """Entropy on the reference answer's own first tokens; nothing is decoded."""
 
     type: Literal["reference_prefix_entropy"] = "reference_prefix_entropy"

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from edco_core.checkpoints import verify
+from edco_core.checkpoints import verify, weights_sha256
 from edco_core.config import LoraSection, ModelSection
 from edco_core.errors import ModelError
 from edco_core.records import Checkpoint
@@ -101,6 +101,35 @@ class ModelHost:
             weights = load_peft_weights(checkpoint.path, device=str(self.device))
             set_peft_model_state_dict(self.model, weights)
         self._weights = checkpoint.weights_sha256
+
+    def load_folder(self, folder: Path | None) -> str:
+        """Make the model what a folder holds, to score with: an adapter's or a whole model's.
+
+        None is the base model itself.  Returns the hash of the weights; raises ModelError.
+        """
+        self.weights_version += 1
+        base = self.settings.name_or_path
+        if folder is None:
+            self.model = _load_model(self.settings, base, self.device)
+            self._weights = weights_sha256(base_folder(self.settings))
+        elif (folder / "adapter_config.json").is_file():
+            from peft import PeftModel
+
+            model = _load_model(self.settings, base, self.device)
+            try:
+                self.model = PeftModel.from_pretrained(model, str(folder))
+            except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+                raise ModelError(
+                    f"{folder}: the adapter does not go onto the base model '{base}' "
+                    f"({str(error).strip().splitlines()[0]}). Give the model it was trained on as "
+                    "model.name_or_path."
+                ) from error
+            self._weights = weights_sha256(folder)
+        else:
+            _check_weights(folder)
+            self.model = _load_model(self.settings, str(folder), self.device)
+            self._weights = weights_sha256(folder)
+        return self._weights
 
     def model_for_inference(self) -> PreTrainedModel:
         """The model in evaluation mode: no dropout."""

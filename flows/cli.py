@@ -139,6 +139,49 @@ def resume(run_id: RunArg, store: StoreOption = None) -> None:
     resume_run(run_id, _store_url(store))
 
 
+@app.command()
+def score(
+    config: ConfigArg,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="The file to write.", metavar="FILE.parquet")
+    ],
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of an adapter or of a whole model. Default: the base model.", metavar="DIR"
+        ),
+    ] = None,
+    keep_token_entropies: Annotated[
+        bool,
+        typer.Option("--keep-token-entropies", help="Also the entropy of each token, as a list."),
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the file if it exists.")
+    ] = False,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Score a pool once, without training and without a ledger."""
+    from edco_core.config import load_config
+
+    loaded = load_config(config, overrides or [])
+    from flows.scoring import score_to_file
+
+    facts = score_to_file(
+        loaded,
+        output,
+        checkpoint=checkpoint,
+        keep_token_entropies=keep_token_entropies,
+        overwrite=overwrite,
+    )
+    if as_json:
+        _print_json(facts)
+        return
+    for key in ("score_mean", "score_p10", "score_p50", "score_p90", "score_max"):
+        print(f"{key:<12}  {facts[key]:.4f}")
+    _say(f"wrote {output}: {facts['pool_size']} samples in {facts['scoring_seconds']:.1f} s")
+
+
 @runs_app.callback()
 def runs(
     context: typer.Context,

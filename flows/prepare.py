@@ -128,19 +128,24 @@ def check_texts(inputs: Inputs, store_url: str) -> None:
 
 def load_pools(config: Config) -> tuple[Pool, Pool | None]:
     """The pool and the evaluation set of a configuration."""
-    if isinstance(config.scoring, PassRateSection):
-        metric = config.scoring.metric
-        needs = NEEDED_FIELDS[metric]
-        pool = load_pool(config.data.train, config.data, split="train", needs=needs)
-        check_answers(metric, pool, "scoring.metric")
-    else:
-        pool = load_pool(config.data.train, config.data, split="train")
+    pool = load_training_pool(config)
     if config.data.eval is None or config.evaluation is None:
         return pool, None
     needs = NEEDED_FIELDS[config.evaluation.metric]
     eval_pool = load_pool(config.data.eval, config.data, split="eval", needs=needs)
     check_answers(config.evaluation.metric, eval_pool)
     return pool, eval_pool
+
+
+def load_training_pool(config: Config) -> Pool:
+    """The pool of a configuration, with the fields that its scorer needs."""
+    if not isinstance(config.scoring, PassRateSection):
+        return load_pool(config.data.train, config.data, split="train")
+    metric = config.scoring.metric
+    needs = NEEDED_FIELDS[metric]
+    pool = load_pool(config.data.train, config.data, split="train", needs=needs)
+    check_answers(metric, pool, "scoring.metric")
+    return pool
 
 
 def run_spec(prepared: Prepared, run_id: str, identity: Mapping[str, str]) -> RunSpec:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
@@ -27,9 +27,6 @@ class Scorer(ABC, Generic[SettingsT]):
     weights, and the settings; where something is drawn also on (seed, interval, ordinal).  It does
     not depend on the other samples of a batch, beyond the rounding of sums.
     """
-
-    has_token_entropies: ClassVar[bool] = True
-    """Whether shards carry the entropy of each token."""
 
     def __init__(self, settings: SettingsT, pool: Pool, host: ModelHost, *, seed: int) -> None:
         self.settings = settings

@@ -25,8 +25,6 @@ class LossScorer(ReferenceScorer[LossSection | PerplexitySection]):
     sample.  The score of Dynamic-PPL (a baseline of EDCO, arXiv 2601.03725).
     """
 
-    has_token_entropies = False
-
     def _score_batch(self, ordinals: Sequence[int], interval: int) -> ScoreShard:
         prompts, completions = self._references
         losses_BC, counts_BC = read_completions(

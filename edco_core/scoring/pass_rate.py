@@ -29,8 +29,6 @@ class PassRateScorer(Scorer[PassRateSection]):
     curricula for reinforcement learning use (such as CurES, arXiv 2510.01037, with p = 1 - score).
     """
 
-    has_token_entropies = False
-
     @cached_property
     def _prompts(self) -> list[TokenIds]:
         return prompt_token_ids(self._pool, self._host.tokenizer)
