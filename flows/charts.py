@@ -7,8 +7,10 @@ every figure is its own, whatever the user's matplotlibrc says, and equal rows g
 from __future__ import annotations
 
 import io
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from html import escape
 from typing import Any
 
 import matplotlib.style
@@ -26,6 +28,12 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = (
     "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#8c959f",
 )  # fmt: skip
 """Okabe and Ito's colours, told apart by the colour-blind."""
+
+_CSS_NAMES = {
+    INK: "ink", FAINT: "faint", PAPER: "paper", BLUE: "blue", ORANGE: "orange", GREEN: "green",
+    RED: "red", PURPLE: "purple", SKY: "sky", GREY: "grey",
+}  # fmt: skip
+"""A page with these variables decides the colours of its SVG charts, in light and in dark."""
 
 _STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters everywhere
@@ -95,7 +103,7 @@ def draw_scores(axes: Axes, rows: Sequence[Row], label: str) -> None:
     x = _column(rows, "interval")
     middle, high = _column(rows, "score_p50"), _column(rows, "score_p90")
     axes.set_title(f"{label} of the pool")
-    if _nothing(axes, middle):
+    if nothing_in(axes, middle):
         return
     axes.fill_between(x, middle, high, color=BLUE, alpha=0.18, linewidth=0)
     lines: tuple[tuple[str, str, dict[str, Any]], ...] = (
@@ -116,7 +124,7 @@ def draw_turnover(axes: Axes, rows: Sequence[Row]) -> None:
     """Each curriculum by what its samples did before; those that left hang below zero."""
     x = _column(rows, "interval")
     axes.set_title("turnover of the curriculum")
-    if _nothing(axes, _column(rows, "n_first_time")):
+    if nothing_in(axes, _column(rows, "n_first_time")):
         return
     floor = np.zeros(len(x))
     for key, name, color in (
@@ -144,7 +152,7 @@ def draw_metric(axes: Axes, rows: Sequence[Row], label: str, baseline: float | N
             f"before training {baseline:.3f}", (1, baseline), (0, 3), color=INK, ha="right",
             xycoords=("axes fraction", "data"), textcoords="offset points", fontsize=7.5,
         )  # fmt: skip
-    elif _nothing(axes, y):
+    elif nothing_in(axes, y):
         return
     axes.plot(x, y, color=GREEN, marker="o")
     _last_value(axes, x, y)
@@ -155,7 +163,7 @@ def draw_loss(axes: Axes, rows: Sequence[Row]) -> None:
     """The mean training loss of each interval."""
     x, y = _column(rows, "interval"), _column(rows, "train_loss")
     axes.set_title("training loss")
-    if _nothing(axes, y):
+    if nothing_in(axes, y):
         return
     axes.plot(x, y, color=PURPLE, marker="o")
     _last_value(axes, x, y)
@@ -181,12 +189,40 @@ def png(draw: Callable[[], Figure]) -> bytes:
     return kept.getvalue()
 
 
+def svg(draw: Callable[[], Figure], name: str, title: str) -> str:
+    """A figure to be put into a page as it is; ``name`` keeps its ids apart from other figures'.
+
+    Its letters are the page's, and so are its colours where the page has variables for them.
+    """
+    drawn = io.StringIO()
+    style = {"svg.fonttype": "none", "svg.hashsalt": name, "svg.image_inline": True}
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    with _DRAWING, matplotlib.style.context(["default", _STYLE, style]):
+        draw().savefig(drawn, format="svg", transparent=True, metadata=nothing)
+    text = drawn.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", text, flags=re.S)
+    text = re.sub(r' width="[\d.]+pt"| height="[\d.]+pt"| xmlns:xlink="[^"]*"', "", text, count=3)
+    used = set(re.findall(r"(?:url\(#|href=\"#)([\w-]+)", text))
+    text = re.sub(r' id="([^"]+)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", text)
+    text = re.sub(r"(url\(#|href=\"#)([\w-]+)", rf"\g<1>{name}-\2", text).replace(
+        "xlink:href", "href"
+    )
+    for colour, variable in _CSS_NAMES.items():
+        text = re.sub(colour, f"var(--{variable}, {colour})", text, flags=re.I)
+    text = re.sub(r"'DejaVu Sans'", "var(--letters, sans-serif)", text)
+    label = escape(title)
+    return text.replace(
+        "<svg", f'<svg role="img" aria-label="{label}" stroke-linejoin="round"', 1
+    ).replace(">", f"><title>{label}</title>", 1)
+
+
 def _column(rows: Sequence[Row], key: str) -> NDArray[np.float64]:
     values = [row.get(key) for row in rows]
     return np.array([np.nan if value is None else value for value in values], float)
 
 
-def _nothing(axes: Axes, values: NDArray[np.float64]) -> bool:
+def nothing_in(axes: Axes, values: NDArray[np.float64]) -> bool:
     """Whether there is nothing to draw, which the chart then says."""
     if np.isfinite(values).any():
         return False

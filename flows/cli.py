@@ -308,6 +308,24 @@ def replay(
 
 
 @app.command()
+def report(
+    run_ids: Annotated[
+        list[str],
+        typer.Argument(help="Run ids, or unambiguous beginnings of them.", metavar="RUN_ID..."),
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="The page to write.", metavar="FILE.html")
+    ],
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """One page of pictures and tables about one run or several; needs no network."""
+    from flows.report import write_report
+
+    _answer(write_report(run_ids, output, _store_url(store)), as_json)
+
+
+@app.command()
 def export(
     run_id: RunArg,
     form: Annotated[str, typer.Option("--format", help="parquet, csv or jsonl.")] = "parquet",
