@@ -216,7 +216,7 @@ def test_runs_that_differ_in_their_seed_share_a_colour(page_of: Callable[..., st
 
 
 def test_a_setting_that_differs_tells_runs_of_one_strategy_apart() -> None:
-    from flows.report import _groups
+    from flows.report_facts import groups_of
 
     class Told:
         def __init__(self, strategy: str, seed: int, **settings: Any) -> None:
@@ -225,7 +225,7 @@ def test_a_setting_that_differs_tells_runs_of_one_strategy_apart() -> None:
 
     told: Any = [Told("edco", 0, temperature=1.0), Told("edco", 1, temperature=1.0),
                  Told("edco", 0, temperature=0.0), Told("random", 0)]  # fmt: skip
-    assert {label: len(members) for label, members in _groups(told).items()} == {
+    assert {label: len(members) for label, members in groups_of(told).items()} == {
         "edco, temperature 1": 2, "edco, temperature 0": 1, "random": 1,
     }  # fmt: skip
 
