@@ -37,10 +37,12 @@ class Task:
 
 
 TASKS = (
-    Task("loghub", Recipe(vocab_size=2048, num_steps=500, num_merges=(None,)), 7000),
+    Task(
+        "loghub", Recipe(vocab_size=2048, hidden_size=128, num_steps=300, num_merges=(None,)), 7000
+    ),
     Task(
         "gsm8k",
-        Recipe(vocab_size=4096, hidden_size=128, num_steps=300, batch_size=16, num_merges=(None,)),
+        Recipe(vocab_size=4096, hidden_size=128, num_steps=250, batch_size=16, num_merges=(None,)),
         6000,
     ),
 )
