@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from flows import QUIET_LIBRARIES, say_nothing_more
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -180,6 +182,62 @@ def score(
     for key in ("score_mean", "score_p10", "score_p50", "score_p90", "score_max"):
         print(f"{key:<12}  {facts[key]:.4f}")
     _say(f"wrote {output}: {facts['pool_size']} samples in {facts['scoring_seconds']:.1f} s")
+
+
+NameOption = Annotated[
+    str | None, typer.Option("--name", help="Of the deployment; default: run.name.")
+]
+CronOption = Annotated[str | None, typer.Option(help="Schedule, as in '0 2 * * *'.")]
+IntervalOption = Annotated[str | None, typer.Option(help="Schedule: every 90s, 30m, 12h or 1d.")]
+TimezoneOption = Annotated[str, typer.Option(help="Time zone of the schedule.")]
+
+
+@app.command()
+def deploy(
+    config: ConfigArg,
+    name: NameOption = None,
+    work_pool: Annotated[
+        str, typer.Option(help="Prefect work pool; made, for processes, when missing.")
+    ] = "edco",
+    cron: CronOption = None,
+    interval: IntervalOption = None,
+    timezone: TimezoneOption = "UTC",
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Register a fine-tune on the Prefect server, with or without a schedule."""
+    from edco_core.config import load_config
+
+    loaded = load_config(config, overrides or [])
+    from flows import deployments
+
+    schedule = deployments.schedule_from(cron, interval, timezone)
+    facts = deployments.deploy(loaded, name=name, work_pool=work_pool, schedule=schedule)
+    if as_json:
+        _print_json(facts)
+        return
+    print(f"deployment {facts['deployment']} on {facts['server']}")
+    _say(f"to run what is scheduled: prefect worker start --pool {work_pool}")
+    _say(f"to start one now: prefect deployment run '{facts['deployment']}'")
+
+
+@app.command()
+def serve(
+    config: ConfigArg,
+    name: NameOption = None,
+    cron: CronOption = None,
+    interval: IntervalOption = None,
+    timezone: TimezoneOption = "UTC",
+    overrides: SetOption = None,
+) -> None:
+    """Deploy and carry out on this machine, without a work pool, until stopped."""
+    from edco_core.config import load_config
+
+    loaded = load_config(config, overrides or [])
+    from flows import deployments
+
+    schedule = deployments.schedule_from(cron, interval, timezone)
+    deployments.serve(loaded, name=name, schedule=schedule)
 
 
 @runs_app.callback()
@@ -452,15 +510,13 @@ def db_copy(
 
 def main() -> NoReturn:
     """Run the command line; one message for every mistake, and the exit code for it."""
-    atexit.register(_say_nothing_more)  # first registered, so the last to be called
+    atexit.register(say_nothing_more)  # first registered, so the last to be called
     # TRL, PEFT and transformers warn about each other's renamed settings; users can do nothing.
     warnings.simplefilter("ignore", FutureWarning)
-    for key in ("HF_DATASETS_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_PROGRESS_BARS"):
-        os.environ.setdefault(key, "1")  # the bars are ours
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    for key, value in QUIET_LIBRARIES.items():
+        os.environ.setdefault(key, value)
     # PEFT imports it wherever it is installed, and it complains of what only it would use.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         app(prog_name="edco", standalone_mode=True)
     except KeyboardInterrupt:
@@ -478,11 +534,6 @@ def main() -> NoReturn:
         _say(f"error: {error}")
         sys.exit(error.exit_code)
     sys.exit(0)
-
-
-def _say_nothing_more() -> None:
-    """DuckDB takes what torch keeps alive for leaks, and says so while Python is taken down."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def _store_url(store: str | None) -> str:

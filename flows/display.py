@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,12 +20,19 @@ from rich.progress import (
 )
 from rich.table import Table
 
+logger = logging.getLogger(__name__)
+
 OnProgress = Callable[[int, int], None]
 
 
-def say(message: str) -> None:
-    """A line for people, on standard error: standard output is for results."""
+def say(message: str, *, log: bool = True) -> None:
+    """A line for people, on standard error: standard output is for results.
+
+    In a flow run Prefect's log gets it as well, but for what must not be kept (``log=False``).
+    """
     print(message, file=sys.stderr, flush=True)
+    if log:
+        logger.info(message)
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import shlex
 import shutil
 import sys
@@ -13,21 +12,13 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edco_core.config import DEFAULT_STORE_URL, Config
 from edco_core.errors import EdcoError, InputError, LeaseLostError, StopRequested
+from flows import begin
 from flows.display import INTERVAL_COLUMNS, print_table, say
-from flows.prepare import (
-    check_ledger,
-    check_new_folder,
-    check_run_id,
-    check_texts,
-    complete,
-    load_inputs,
-)
 from flows.server import prefect_api
 from storage import masked, open_ledger, queries
 
@@ -37,29 +28,9 @@ if TYPE_CHECKING:
 
 
 def start_run(config: Config, store_url: str, run_id: str | None) -> str:
-    """Check everything, enter the run into the ledger and carry it out; returns its id.
-
-    Until every check has passed nothing is written anywhere.
-    """
-    if run_id is None:
-        moment = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-        run_id = f"{config.run.name}-{moment}-{secrets.token_hex(2)}"
-    check_run_id(run_id)
-    check_ledger(store_url, run_id)
-    check_new_folder(Path(config.run.output_dir) / run_id)
-    inputs = load_inputs(config)
-    check_texts(inputs, store_url)
-
-    def create() -> OpenRun:
-        from edco_core.loading import ModelHost
-        from flows import open_run
-
-        prepared = complete(inputs)
-        host = ModelHost(prepared.config.model, seed=prepared.config.run.seed)
-        host.load_base()
-        return open_run.create(lambda: _own_ledger(store_url), prepared, run_id, host)
-
-    _carry_out(create, store_url)
+    """Check everything, enter the run into the ledger and carry it out; returns its id."""
+    run_id = run_id or begin.new_run_id(config)
+    _carry_out(begin.start(config, store_url, run_id), store_url)
     return run_id
 
 
@@ -70,18 +41,12 @@ def resume_run(prefix: str, store_url: str) -> None:
     if reading.run_state(run_id).status == "finished":
         say(f"run {run_id} is finished; see: {command('show', run_id, store_url)}")
         return
-
-    def reopen() -> OpenRun:
-        from flows import open_run
-
-        return open_run.reopen(_own_ledger(store_url), run_id)
-
-    _carry_out(reopen, store_url)
+    _carry_out(lambda: begin.reopen(store_url, run_id), store_url)
 
 
-def _own_ledger(store_url: str) -> Ledger:
-    """The ledger as a run uses it: it would rather wait for a long query than fail."""
-    return open_ledger(store_url, busy_timeout_s=24 * 3600, on_wait=say)
+def _without_address(config: Config) -> Config:
+    """Prefect stores parameters and shows them; the ledger's address may hold a password."""
+    return config.model_copy(update={"store": config.store.model_copy(update={"url": None})})
 
 
 def _carry_out(own: Callable[[], OpenRun], store_url: str) -> None:
@@ -91,7 +56,7 @@ def _carry_out(own: Callable[[], OpenRun], store_url: str) -> None:
         server = stack.enter_context(prefect_api())
         run = own()
         with run.owned(), run.stopping_on_signals():
-            from prefect.exceptions import TerminationSignal
+            from prefect.exceptions import Pause, TerminationSignal
 
             from flows.finetune import finetune
 
@@ -105,10 +70,12 @@ def _carry_out(own: Callable[[], OpenRun], store_url: str) -> None:
                     f"{run.plan.samples_per_interval} out of {len(run.pool)} samples, "
                     f"{run.plan.total_steps} steps; ready after {time.perf_counter() - began:.1f} s"
                 )
-                finetune(run.run_id, run.plan.num_intervals)
-            except TerminationSignal as error:  # it came while Prefect's own handler was in place
+                finetune(_without_address(run.config), run.run_id)
+            # From the UI; or SIGTERM while Prefect's own handler was in place.
+            except (Pause, TerminationSignal) as error:
                 _say_how_to_go_on(run.run_id, error, store_url)
-                raise StopRequested("stopped by SIGTERM") from error
+                stopped = "paused" if isinstance(error, Pause) else "stopped"
+                raise StopRequested(f"{stopped} by Prefect or by SIGTERM") from error
             except (LeaseLostError, InputError):
                 raise  # resuming would change nothing
             except (Exception, KeyboardInterrupt) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import logging
 import shutil
@@ -10,7 +11,7 @@ import socket
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from types import FrameType
@@ -18,6 +19,7 @@ from typing import Any
 
 import psutil
 import yaml
+from prefect.exceptions import CancelledRun, Pause, TerminationSignal
 
 from edco_core.checkpoints import write_atomically
 from edco_core.config import Config, parse_config
@@ -40,7 +42,9 @@ from edco_core.loading import ModelHost, base_fingerprint, pick_device
 from edco_core.records import Evaluation, Lease, Pool, RunStatus
 from edco_core.scoring import Scorer, build_scorer
 from edco_core.training.sft import Plan, SftTrainer
+from flows import say_nothing_more
 from flows.display import OnProgress, progress, say
+from flows.flow_run import FlowRun, deferring_sigterm, raise_if_told_by_runner
 from flows.prepare import Prepared, load_pools, run_spec
 from storage import Ledger
 
@@ -62,6 +66,11 @@ def get_open_run(run_id: str) -> OpenRun:
     return _open_runs[run_id]
 
 
+def is_open(run_id: str) -> bool:
+    """Whether this process owns the run."""
+    return run_id in _open_runs
+
+
 class OpenRun:
     """One run, owned.  Heavy things are made when first used and kept warm after that."""
 
@@ -76,8 +85,10 @@ class OpenRun:
         self.plan = plan
         self.pool = pool
         self.run_dir = run_dir
+        self.flow_run: FlowRun | None = None
+        """The Prefect flow run that is carrying this out."""
         self._eval_pool = eval_pool
-        self._stop_signal: str | None = None
+        self._stop_signal: signal.Signals | None = None
         self._lease_error: EdcoError | None = None
 
     @cached_property
@@ -111,7 +122,8 @@ class OpenRun:
         due = interval < 0 or last or (interval + 1) % self._evaluate_every == 0
         if self._evaluator is None or not due:
             return None
-        with self.progress("evaluating") as on_progress:
+        label = "evaluation · start" if interval < 0 else f"evaluation · interval {interval}"
+        with self.progress(label) as on_progress:
             return self._evaluator.evaluate(interval, on_progress)
 
     @property
@@ -128,19 +140,37 @@ class OpenRun:
         self.ledger.renew(self.lease, LEASE_TTL_S)
 
     def should_stop(self) -> bool:
-        return self._stop_signal is not None or self._lease_error is not None
+        paused = self.flow_run is not None and self.flow_run.wants_stop()
+        return paused or self._stop_signal is not None or self._lease_error is not None
 
     def check_stop(self) -> None:
-        """A safe point: raise StopRequested, or the reason why the run is not ours any more."""
+        """A safe point: raise why the run is not to go on, or is not ours any more."""
         if self._lease_error is not None:
             raise self._lease_error
+        if self.flow_run is not None:
+            self.flow_run.raise_if_stopped()
         if self._stop_signal is not None:
-            raise StopRequested(f"stopped by {self._stop_signal}")
+            raise_if_told_by_runner(self._stop_signal)
+            raise StopRequested(f"stopped by {self._stop_signal.name}")
+
+    @contextmanager
+    def shown_progress(self, label: str) -> Iterator[OnProgress]:
+        """A progress bar, on the terminal and in Prefect."""
+        with ExitStack() as stack:
+            bars = [stack.enter_context(progress(label))]
+            if self.flow_run is not None:
+                bars.append(stack.enter_context(self.flow_run.shown.progress(label)))
+
+            def on_progress(done: int, total: int) -> None:
+                for update in bars:
+                    update(done, total)
+
+            yield on_progress
 
     @contextmanager
     def progress(self, label: str) -> Iterator[OnProgress]:
         """A progress bar that is a safe point at every update."""
-        with progress(label) as update:
+        with self.shown_progress(label) as update:
 
             def on_progress(done: int, total: int) -> None:
                 update(done, total)
@@ -159,14 +189,15 @@ class OpenRun:
         def ask(number: int, frame: FrameType | None) -> None:
             if self._stop_signal is not None and number == signal.SIGINT:
                 raise KeyboardInterrupt
-            self._stop_signal = signal.Signals(number).name
-            say(f"{self._stop_signal}: stopping at the next safe point; what is done is kept")
+            self._stop_signal = signal.Signals(number)
+            say(f"{self._stop_signal.name}: stopping at the next safe point; what is done is kept")
             self.ledger.wait_at_most(_PATIENCE_WHEN_STOPPING_S)
 
         for each in previous:
             signal.signal(each, ask)
         try:
-            yield
+            with deferring_sigterm(ask):
+                yield
         finally:
             for each, handler in previous.items():
                 signal.signal(each, handler)
@@ -207,7 +238,7 @@ class OpenRun:
             if self.config.store.keep_texts:
                 raise
             if isinstance(error, EdcoError):
-                say(str(error))
+                say(str(error), log=False)
             else:
                 traceback.print_exception(error)
             raise WithheldError(error) from None
@@ -231,6 +262,12 @@ class OpenRun:
         except (StopRequested, KeyboardInterrupt) as error:
             self._record_end("interrupted", str(error) or "stopped by SIGINT")
             raise
+        except Pause:
+            self._record_end("interrupted", "paused in Prefect")
+            raise
+        except TerminationSignal:
+            self._record_end("interrupted", "stopped by Prefect")
+            raise
         except BaseException as error:
             self._record_end("failed", f"{type(error).__name__}: {error}")
             raise
@@ -238,6 +275,26 @@ class OpenRun:
             self.ledger.release(self.lease, "finished")
         finally:
             del _open_runs[self.run_id]
+
+
+@contextmanager
+def carrying_out(own: Callable[[], OpenRun], flow_run: FlowRun) -> Iterator[OpenRun]:
+    """Own a run, unless this process does already, and let the flow run speak for it."""
+    run = own()
+    with ExitStack() as stack:
+        if not is_open(run.run_id):
+            stack.enter_context(run.owned())
+            atexit.register(say_nothing_more)
+        # Also where the command line did so already: Prefect has put its own handler since.
+        stack.enter_context(run.stopping_on_signals())
+        run.flow_run = flow_run
+        flow_run.shown.label(run)
+        run.warm_up()
+        try:
+            yield run
+        except CancelledRun:  # of a task that was paused
+            run.check_stop()
+            raise
 
 
 def create(

@@ -52,7 +52,7 @@ class Inputs:
 
 def load_inputs(config: Config) -> Inputs:
     """Check folders and data; change nothing.  Raises InputError and its kin."""
-    config = _with_absolute_paths(config)
+    config = with_absolute_paths(config)
     check_writable(Path(config.run.output_dir), "run.output_dir")
     pool, eval_pool = load_pools(config)
     config.curriculum.count(len(pool))
@@ -217,7 +217,8 @@ def check_run_id(run_id: str) -> str:
     return run_id
 
 
-def _with_absolute_paths(config: Config) -> Config:
+def with_absolute_paths(config: Config) -> Config:
+    """The configuration as it is understood in any working directory."""
     values: dict[str, Any] = config.model_dump(mode="json")
     values["run"]["output_dir"] = str(Path(config.run.output_dir).expanduser().resolve())
     values["model"]["name_or_path"] = _absolute_if_local(config.model.name_or_path)

@@ -15,10 +15,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from edco_core.errors import EdcoError
+from edco_core.errors import EdcoError, InputError
 from storage import masked
 
+HEARTBEAT_S = 30
+"""A flow run shows a sign of life that often; Prefect allows no less."""
+
 QUIET = {
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S),
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
@@ -108,6 +112,18 @@ class PendingServer:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+def configured_server() -> str:
+    """The address of the user's Prefect server; raises InputError where there is none."""
+    quiet_prefect()
+    if (url := _configured_api_url()) is None:
+        raise InputError(
+            "no Prefect server is configured. Start one with 'prefect server start', and type "
+            "'export PREFECT_API_URL=http://127.0.0.1:4200/api'."
+        )
+    _check_answers(url)
+    return url
 
 
 def _configured_api_url() -> str | None:

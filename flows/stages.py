@@ -21,9 +21,9 @@ from edco_core.checkpoints import (
     write_final_model,
 )
 from edco_core.curriculum import derive_generator
-from edco_core.errors import LedgerError
+from edco_core.errors import LedgerError, StopRequested
 from edco_core.records import BASELINE_INTERVAL, Checkpoint, Evaluation
-from flows.display import progress, say
+from flows.display import say
 from flows.open_run import OpenRun
 from flows.retention import apply_retention
 from storage import queries
@@ -87,22 +87,28 @@ def train_interval(run: OpenRun, interval: int) -> None:
         return
     order = run.ledger.selection(run.run_id, interval).ordinals
     start = _checkpoint(run, interval)
-    # The plain bar: the trainer stops by itself, after a save.
-    with progress(_label(run, interval, "training")) as on_progress:
-        outcome = run.trainer.train_interval(
-            interval,
-            order,
-            start,
-            confirm_ownership=run.renew_lease,
-            should_stop=run.should_stop,
-            on_progress=on_progress,
-        )
+    with run.shown_progress(_label(run, interval, "training")) as on_progress:
+        try:
+            outcome = run.trainer.train_interval(
+                interval,
+                order,
+                start,
+                confirm_ownership=run.renew_lease,
+                should_stop=run.should_stop,
+                on_progress=on_progress,
+            )
+        except StopRequested:
+            run.check_stop()  # a pause is raised as one
+            raise
     run.host.load_weights(outcome.checkpoint)
     evaluation = run.evaluate(interval)
     run.ledger.finish_training(run.lease, interval, outcome, evaluation)
     drop_optimizer_state(Path(start.path))  # several times the model's size, interval by interval
     _remove_checkpoints(run)
-    say(_interval_line(queries.intervals(run.ledger, run.run_id)[interval]))
+    rows = queries.intervals(run.ledger, run.run_id)
+    say(_interval_line(rows[interval]))
+    if run.flow_run is not None:
+        run.flow_run.shown.show_interval(run, rows, outcome.checkpoint)
 
 
 def finish(run: OpenRun) -> None:
@@ -146,4 +152,4 @@ def _interval_line(row: dict[str, Any]) -> str:
 
 
 def _label(run: OpenRun, interval: int, what: str) -> str:
-    return f"{interval + 1}/{run.plan.num_intervals} {what}"
+    return f"{what} · interval {interval}"

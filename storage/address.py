@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -51,6 +52,14 @@ def parse_url(url: str) -> URL:
     if parsed.host or parsed.query:
         raise refuse("a DuckDB ledger takes a path (three slashes before it) and no options")
     return parsed
+
+
+def absolute(url: str) -> str:
+    """The address as it is understood in any working directory.  Raises InputError."""
+    parsed = parse_url(url)
+    if parsed.drivername != "duckdb":
+        return url
+    return f"duckdb:///{Path(parsed.database or '').expanduser().resolve()}"
 
 
 def secrets(url: URL) -> list[str]:

@@ -1,0 +1,191 @@
+"""``edco deploy`` and ``edco serve``: the flows on a Prefect server, with what keeps them honest.
+
+Beside the deployment there is one thing on the server, shared by all: an automation that calls a
+run crashed when its heartbeats stop.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import timedelta
+from typing import Any
+
+from prefect import serve as prefect_serve
+from prefect.automations import Automation
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.objects import StateType
+from prefect.deployments.runner import RunnerDeployment
+from prefect.events.actions import ChangeFlowRunState
+from prefect.events.schemas.automations import EventTrigger, Posture
+from prefect.events.schemas.events import ResourceSpecification
+from prefect.exceptions import ObjectNotFound
+from prefect.schedules import Cron, Interval, Schedule
+from prefect.types.entrypoint import EntrypointType
+
+from edco_core.config import Config
+from edco_core.errors import InputError
+from flows import QUIET_LIBRARIES
+from flows.finetune import finetune
+from flows.flow_run import NO_SIGN_OF_LIFE
+from flows.prepare import with_absolute_paths
+from flows.server import HEARTBEAT_S, configured_server
+from storage import masked
+from storage.address import absolute
+
+DEAD_AFTER_S = 105
+"""Three heartbeats and a server that was away for a minute fit into it."""
+
+AUTOMATION = "edco: a run without heartbeats has crashed"
+_ENDED = ("Completed", "Failed", "Cancelled", "Crashed", "Paused", "Suspended")
+
+
+def deploy(
+    config: Config,
+    *,
+    name: str | None,
+    work_pool: str,
+    schedule: Schedule | None,
+) -> dict[str, Any]:
+    """Register the fine-tune on the configured server; again, to change it.
+
+    Raises InputError for a configuration that must not be stored there.
+    """
+    server = configured_server()
+    deployment = _deployment(config, name=name, work_pool=work_pool, schedule=schedule)
+    with get_client(sync_client=True) as client:
+        made_pool = _make_work_pool(client, work_pool)
+    install_automation()
+    deployment.apply()
+    return {
+        "deployment": f"{finetune.name}/{deployment.name}",
+        "server": masked(server),
+        "work_pool": work_pool,
+        "work_pool_made": made_pool,
+        "schedule": None if schedule is None else schedule.cron or str(schedule.interval),
+    }
+
+
+def serve(config: Config, *, name: str | None, schedule: Schedule | None) -> None:
+    """The same without a work pool: runs are children of this process, until it is stopped."""
+    configured_server()
+    deployment = _deployment(config, name=name, work_pool=None, schedule=schedule)
+    install_automation()
+    os.environ.update(_environment())
+    prefect_serve(deployment, heartbeat_seconds=HEARTBEAT_S)
+
+
+def _deployment(
+    config: Config, *, name: str | None, work_pool: str | None, schedule: Schedule | None
+) -> RunnerDeployment:
+    config = _as_stored(config)
+    deployment = finetune.to_deployment(
+        name=name or config.run.name,
+        parameters={"config": config.model_dump(mode="json")},
+        schedules=[] if schedule is None else [schedule],
+        tags=["edco", config.curriculum.type, config.training.type],
+        work_pool_name=work_pool,
+        job_variables={"env": _environment()} if work_pool else {},
+        # The project is installed where runs are carried out; no code is fetched.
+        entrypoint_type=EntrypointType.MODULE_PATH,
+    )
+    assert isinstance(deployment, RunnerDeployment)  # a coroutine only inside an event loop
+    return deployment
+
+
+def _as_stored(config: Config) -> Config:
+    """The configuration as any process on the machine that carries it out will understand it."""
+    url = config.store_url()
+    if masked(url) != url:
+        if config.store.url is not None:
+            raise InputError(
+                f"store.url: {masked(url)} holds a password, which Prefect would show. "
+                "Leave store.url out, and set EDCO_STORE where the runs are carried out."
+            )
+        stored = None
+    else:
+        stored = absolute(url)
+    config = with_absolute_paths(config)
+    return config.model_copy(update={"store": config.store.model_copy(update={"url": stored})})
+
+
+def _environment() -> dict[str, str]:
+    """What a run's process needs in its environment."""
+    return {
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S),
+        # Prefect starts a script that lies beside a storage.py of its own, and would import that.
+        "PYTHONSAFEPATH": "1",
+        "PYTHONWARNINGS": "ignore::FutureWarning",  # of TRL, PEFT and transformers about each other
+        **QUIET_LIBRARIES,
+    }
+
+
+def _make_work_pool(client: SyncPrefectClient, name: str) -> bool:
+    try:
+        client.read_work_pool(name)
+    except ObjectNotFound:
+        client.create_work_pool(WorkPoolCreate(name=name, type="process"))
+        return True
+    return False
+
+
+def install_automation() -> None:
+    """Let the server call a run crashed when its heartbeats stop: nobody else is left to say so."""
+    automation = Automation(
+        name=AUTOMATION,
+        description=f"No sign of life for {DEAD_AFTER_S} s: the process was killed, or its machine "
+        "is gone. Retry the run to carry it on.",
+        trigger=EventTrigger(
+            posture=Posture.Proactive,
+            match=ResourceSpecification.model_validate(
+                {"prefect.resource.id": "prefect.flow-run.*"}
+            ),
+            match_related=ResourceSpecification.model_validate(
+                {"prefect.resource.role": "flow", "prefect.resource.name": finetune.name}
+            ),
+            for_each={"prefect.resource.id"},
+            after={"prefect.flow-run.heartbeat"},
+            expect={"prefect.flow-run.heartbeat", *(f"prefect.flow-run.{each}" for each in _ENDED)},
+            threshold=1,
+            within=timedelta(seconds=DEAD_AFTER_S),
+        ),
+        actions=[
+            ChangeFlowRunState(
+                state=StateType.CRASHED,
+                message=f"{NO_SIGN_OF_LIFE} for {DEAD_AFTER_S} s; retry the run to carry it on",
+            )
+        ],
+    )
+    try:
+        known = Automation.read(name=AUTOMATION)
+    except ValueError:
+        automation.create()
+    else:
+        assert isinstance(known, Automation)
+        automation.id = known.id
+        automation.update()
+
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def schedule_from(cron: str | None, interval: str | None, timezone: str) -> Schedule | None:
+    """A schedule as typed; raises InputError."""
+    if cron and interval:
+        raise InputError("--cron and --interval were given; choose one.")
+    try:
+        if cron:
+            return Cron(cron, timezone=timezone)
+        if interval:
+            found = re.fullmatch(r"(\d+)([smhd])", interval)
+            if found is None or int(found[1]) == 0:
+                raise InputError(
+                    f"--interval {interval}: use a number and a unit: 90s, 30m, 12h or 1d."
+                )
+            return Interval(timedelta(seconds=int(found[1]) * _UNITS[found[2]]), timezone=timezone)
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"--cron {cron} --timezone {timezone}: {error}") from error
+    return None
