@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench clean
+.PHONY: help setup demo stack test check bench clean
 
 help: ## Print this help
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -20,6 +20,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: setup ## The whole loop on data and a model made here; no network, no GPU
 	@$(BIN)/edco demo
+
+stack: setup ## Postgres, Prefect server and worker on this machine; the demo runs on them (KEEP=1: they stay up)
+	@$(BIN)/python -m flows.stack $(if $(KEEP),--keep)
 
 test: setup ## Run the tests
 	$(BIN)/python -m pytest

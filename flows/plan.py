@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edco_core.config import Config
+from edco_core.config import Config, KeepCheckpoints
 from flows.prepare import check_ledger, check_texts, complete, load_inputs
 
 
@@ -29,9 +29,16 @@ def describe(config: Config, store_url: str) -> dict[str, Any]:
         "steps_per_interval": plan.steps_per_interval,
         "total_steps": plan.total_steps,
         "samples_scored": plan.num_intervals * len(pool),
+        "checkpoints_kept": _kept(config.run.keep_checkpoints),
         "ledger": ledger,
         "texts_in_ledger": "kept" if config.store.keep_texts else "not kept",
     }
     if prepared.eval_pool is not None and config.evaluation is not None:
         facts["evaluation"] = f"{len(prepared.eval_pool)} samples, {config.evaluation.metric}"
     return facts
+
+
+def _kept(keep: KeepCheckpoints) -> str:
+    if keep == "all":
+        return "all"
+    return "start, best and newest" if keep == "best" else f"start, best and the newest {keep}"

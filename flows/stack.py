@@ -19,7 +19,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -45,12 +45,13 @@ class Postgres:
     """A running server and what its two roles may open."""
 
     host: str
+    """The folder of its socket."""
     passwords: dict[str, str]
 
-    def url(self, driver: str, role: str) -> str:
+    def url(self, driver: str, role: str, *, password: bool = False) -> str:
         """The database of that role, which has its name."""
-        password = quote(self.passwords[role], safe="")
-        return f"postgresql+{driver}://{role}:{password}@/{role}?host={quote(self.host, safe='')}"
+        secret = f":{quote(self.passwords[role], safe='')}" if password else ""
+        return f"postgresql+{driver}://{role}{secret}@/{role}?host={quote(self.host, safe='')}"
 
 
 @contextmanager
@@ -143,10 +144,12 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    _, alive = psutil.wait_procs(family, timeout=2)
+    _, alive = psutil.wait_procs(family, timeout=5)
     for each in alive:
         each.kill()
     psutil.wait_procs(alive, timeout=5)
+    with suppress(ProcessLookupError):  # what an earlier end had left without a parent
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def free_port() -> int:
@@ -202,9 +205,8 @@ class Stack:
 
     url: str
     """Of the Prefect server and its UI."""
-    store_url: str
-    """Of the ledger; holds its password."""
     environment: dict[str, str]
+    """For everything that is to use it; what docker-compose.yml gives to its worker."""
     programs: tuple[Program, ...]
 
     def check_alive(self) -> None:
@@ -219,10 +221,9 @@ def stack(folder: Path) -> Iterator[Stack]:
     with ExitStack() as up:
         database = up.enter_context(postgres())
         say("Postgres is up: databases edco and prefect")
+        database_url = database.url("asyncpg", "prefect", password=True)
         server, url = up.enter_context(
-            prefect_server(
-                folder / "prefect", logs, database_url=database.url("asyncpg", "prefect")
-            )
+            prefect_server(folder / "prefect", logs, database_url=database_url)
         )
         say(f"Prefect server is up: {url}")
         environment = {
@@ -230,6 +231,7 @@ def stack(folder: Path) -> Iterator[Stack]:
             "PREFECT_HOME": str(folder / "prefect"),
             "PREFECT_API_URL": f"{url}/api",
             "EDCO_STORE": database.url("psycopg", "edco"),
+            "PGPASSWORD": database.passwords["edco"],
             "DO_NOT_TRACK": "1",
         }
         worker = up.enter_context(
@@ -238,7 +240,7 @@ def stack(folder: Path) -> Iterator[Stack]:
                 "--name", "edco-stack", environment=environment, logs=logs,
             )
         )  # fmt: skip
-        yield Stack(url, environment["EDCO_STORE"], environment, (server, worker))
+        yield Stack(url, environment, (server, worker))
 
 
 def run_through_api(running: Stack) -> dict[str, Any]:
@@ -271,9 +273,8 @@ def run_through_api(running: Stack) -> dict[str, Any]:
             time.sleep(1)
 
 
-def run_demo_on(running: Stack, folder: Path) -> None:
-    """Deploy the demo, run it, and ask the ledger what became of it."""
-    config = write_demo_config(folder, seed=0)
+def run_deployed(running: Stack, config: Path) -> None:
+    """Deploy a configuration, run it, and ask the ledger what became of it."""
     edco = [sys.executable, "-m", "flows.cli"]
     subprocess.run(
         [*edco, "deploy", str(config), "--work-pool", POOL], env=running.environment, check=True
@@ -294,7 +295,7 @@ def _write_environment(running: Stack, folder: Path) -> Path:
     """What a shell needs to talk to the stack; only its owner can read it, for the password."""
     path = folder / "environment"
     path.touch(mode=0o600)
-    names = ("PREFECT_HOME", "PREFECT_API_URL", "EDCO_STORE")
+    names = ("PREFECT_HOME", "PREFECT_API_URL", "EDCO_STORE", "PGPASSWORD")
     path.write_text(
         "".join(f"export {name}={shlex.quote(running.environment[name])}\n" for name in names)
     )
@@ -316,7 +317,7 @@ def main(
     signal.signal(signal.SIGTERM, _leave)
     try:
         with stack(folder) as running:
-            run_demo_on(running, folder)
+            run_deployed(running, write_demo_config(folder, seed=0))
             if keep:
                 path = _write_environment(running, folder)
                 say(f"everything stays up until Ctrl-C: {running.url}")
