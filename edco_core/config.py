@@ -30,6 +30,7 @@ from edco_core.config_errors import nearest as nearest
 from edco_core.config_scoring import PrefixEntropySection as PrefixEntropySection
 from edco_core.config_scoring import ScoringSection as ScoringSection
 from edco_core.config_section import Section as _Section
+from edco_core.config_section import for_forms
 from edco_core.config_yaml import read_yaml
 from edco_core.errors import ConfigError
 
@@ -281,7 +282,9 @@ class StoreSection(_Section):
     keep_texts: bool = Field(True, description="false: no text of a sample enters the ledger.")
 
 
-CurriculumSection = Annotated[EdcoSection | RandomSection, Field(discriminator="type")]
+CurriculumSection = Annotated[
+    EdcoSection | RandomSection, Field(discriminator="type", json_schema_extra=for_forms)
+]
 TrainingSection = SftSection
 
 

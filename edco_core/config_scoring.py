@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from edco_core.config_section import Section
+from edco_core.config_section import Section, for_forms
 
 
 class BaseScoringSection(Section):
@@ -150,7 +150,7 @@ ScoringSection = Annotated[
     | LossSection
     | PerplexitySection
     | PassRateSection,
-    Field(discriminator="type"),
+    Field(discriminator="type", json_schema_extra=for_forms),
 ]
 
 
