@@ -37,7 +37,7 @@ from flows.display import say
 POOL = "edco"
 _PATIENCE_S = 120.0
 _DATABASES_SQL = Path(__file__).parents[1] / "storage" / "databases.sql"
-_TOLD = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED", "PAUSED")
+_ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED", "PAUSED")
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,15 +259,20 @@ def run_through_api(running: Stack) -> dict[str, Any]:
             f"{run['id']}")  # fmt: skip
         told: set[str] = set()
         of_run = {"flow_runs": {"id": {"any_": [run["id"]]}}, "sort": "EXPECTED_START_TIME_ASC"}
+        said = {"logs": {"flow_run_id": {"any_": [run["id"]]}}, "sort": "TIMESTAMP_ASC"}
         while True:
             running.check_alive()
             run = ask(f"/flow_runs/{run['id']}")
+            for line in ask("/logs/filter", said):
+                if line["id"] not in told and line["name"].startswith("flows."):
+                    told.add(line["id"])
+                    say(f"  {line['message']}")
             for task in ask("/task_runs/filter", of_run):
-                if task["state_type"] in _TOLD and task["id"] not in told:
+                if task["id"] not in told and task["state_type"] in _ENDED:
                     told.add(task["id"])
                     seconds = f"{task['total_run_time']:.1f} s"
                     say(f"  {task['name']:<28} {task['state_name'].lower()}, {seconds}")
-            if run["state_type"] in _TOLD:
+            if run["state_type"] in _ENDED:
                 say(f"run {run['name']}: {run['state_name']}")
                 return dict(run)
             time.sleep(1)

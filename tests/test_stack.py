@@ -40,6 +40,9 @@ def test_a_deployed_run_goes_through_server_and_worker_into_postgres_and_nothing
         "curriculum": {"intervals": 2, "top_n": 8},
     }
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(config))
+    # Slots of devices lie there: another run on this machine is not waited for.
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     with stack(tmp_path) as running:
         # A ledger on Postgres, reached without a password in its address.
         assert "postgresql+psycopg://edco@/edco" in running.environment["EDCO_STORE"]
