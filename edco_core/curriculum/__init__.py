@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from edco_core.curriculum.base import Strategy, derive_generator, generator_from
+from edco_core.curriculum.base import Ranking, Strategy, derive_generator, generator_from
 from edco_core.curriculum.edco import EdcoStrategy
 from edco_core.curriculum.random import RandomStrategy
 
@@ -24,4 +24,4 @@ def build_strategy(settings: Any) -> Strategy[Any]:
     return STRATEGIES[settings.type](settings)
 
 
-__all__ = ["STRATEGIES", "Strategy", "build_strategy", "derive_generator", "generator_from"]
+__all__ = ["STRATEGIES", "Ranking", "Strategy", "build_strategy", "derive_generator", "generator_from"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
@@ -14,6 +15,20 @@ if TYPE_CHECKING:
     from edco_core.records import Floats, Ints
 
 SettingsT = TypeVar("SettingsT")
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """Keys of which a strategy selects the N highest: ``slope * score + offset``."""
+
+    slope: float
+    """At least 0."""
+    offsets: Floats
+    """Shape (P,), by ordinal: zeros, or the noise of a draw."""
+
+    def keys(self, scores: Floats) -> Floats:
+        """Shape (P,)."""
+        return self.slope * scores + self.offsets
 
 
 class Strategy(ABC, Generic[SettingsT]):
@@ -33,6 +48,14 @@ class Strategy(ABC, Generic[SettingsT]):
         ``scores`` has shape (P,), one finite number per sample of the pool, indexed by ordinal;
         ``num_samples`` is N, 1 <= N <= P.
         """
+
+    def ranking(self, scores: Floats, rng: np.random.Generator) -> Ranking | None:
+        """What ``choose`` selects the N highest of, given the same arguments; None: not that way.
+
+        Selective rescoring needs it, to tell beforehand whom another score could bring in or out.
+        Strategies that have it are named in ``RANKING_STRATEGIES`` (edco_core/config.py).
+        """
+        return None
 
     def select(self, scores: Floats, num_samples: int, rng: np.random.Generator) -> Selection:
         """``choose`` with its input checked; raises InputError for scores no rule can order."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edco_core.config import EdcoSection
-from edco_core.curriculum.base import Strategy, rank_descending
+from edco_core.curriculum.base import Ranking, Strategy, rank_descending
 from edco_core.records import Selection
 
 if TYPE_CHECKING:
@@ -24,6 +24,16 @@ class EdcoStrategy(Strategy[EdcoSection]):
     entropy; towards infinity it becomes the uniform draw.  ``skip_top`` leaves out the samples of
     highest entropy as outliers (an option in the released code).
     """
+
+    def ranking(self, scores: Floats, rng: np.random.Generator) -> Ranking | None:
+        settings = self.settings
+        if settings.skip_top > 0:  # whom to skip is known only when everybody has been scored
+            return None
+        if settings.temperature == 0:
+            return Ranking(1.0, np.zeros(len(scores)))
+        std = float(scores.std())
+        slope = 1 / (std * settings.temperature) if std > 0 else 0.0
+        return Ranking(slope, rng.gumbel(size=len(scores)))
 
     def choose(self, scores: Floats, num_samples: int, rng: np.random.Generator) -> Selection:
         settings = self.settings
