@@ -287,6 +287,9 @@ CurriculumSection = Annotated[
 ]
 TrainingSection = SftSection
 
+RANKING_STRATEGIES = frozenset({"edco"})
+"""Strategies that tell what they take the highest of (``Strategy.ranking``)."""
+
 
 class Config(_Section):
     """A whole run."""
@@ -323,6 +326,24 @@ class Config(_Section):
             )
         if self.data.eval is not None and self.evaluation is None:
             object.__setattr__(self, "evaluation", EvaluationSection())
+        return self
+
+    @model_validator(mode="after")
+    def _selective_rescoring_can_tell(self) -> Config:
+        if self.scoring.rescore.policy == "all":
+            return self
+        rule, problem = self.curriculum, None
+        if rule.type not in RANKING_STRATEGIES:
+            problem = (
+                f"curriculum.type '{rule.type}' does not select the highest of anything; it goes "
+                f"with {', '.join(sorted(RANKING_STRATEGIES))}"
+            )
+        elif isinstance(rule, EdcoSection) and rule.skip_top > 0:
+            problem = "whom curriculum.skip_top leaves out is known only when all are scored"
+        elif rule.intervals == 1:
+            problem = "it would be ignored: there is one interval, and the first scores everything"
+        if problem is not None:
+            raise ValueError(f"scoring.rescore.policy: selective: {problem}. Use policy: all")
         return self
 
     def store_url(self, override: str | None = None) -> str:

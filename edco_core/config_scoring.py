@@ -10,9 +10,39 @@ from pydantic import Field, field_validator, model_validator
 from edco_core.config_section import Section, for_forms
 
 
+class RescoreSection(Section):
+    """Whom later intervals score again (see edco_core/scoring/rescoring.py)."""
+
+    policy: Literal["all", "selective"] = Field(
+        "all", description="selective: only those whose score could change who is selected."
+    )
+    target_recall: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Of selective: the share of what scoring everything would select that must be "
+        "found, else more is scored. Then 0.95 by default.",
+    )
+    audit_share: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Of selective: the share of the pool scored at random to learn and check by. "
+        "Then 0.1 by default.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _settings_are_used(cls, values: Any) -> Any:
+        return _only_with(
+            values, "policy", "selective", {"target_recall": 0.95, "audit_share": 0.1}
+        )
+
+
 class BaseScoringSection(Section):
     """What all scorers have."""
 
+    rescore: RescoreSection = Field(default_factory=RescoreSection)
     max_batch_tokens: int = Field(16384, ge=1, description="Padded tokens in one batch.")
     shard_size: int = Field(
         1024, ge=1, description="About so many samples are stored in one transaction."

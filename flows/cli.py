@@ -43,6 +43,12 @@ db_app = typer.Typer(
 app.add_typer(db_app, name="db")
 runs_app = typer.Typer(invoke_without_command=True, rich_markup_mode=None)
 app.add_typer(runs_app, name="runs")
+bench_app = typer.Typer(
+    help="What settings cost and what they are worth, on your own data and model.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(bench_app, name="bench")
 
 ConfigArg = Annotated[Path, typer.Argument(help="Configuration file (YAML).", metavar="CONFIG")]
 RunArg = Annotated[
@@ -456,6 +462,28 @@ def maintenance(store: StoreOption = None, as_json: JsonOption = False) -> None:
     else:
         columns = {"step": "step", "run_id": "run", "done": "done", "num_bytes": "bytes freed"}
         print_table(deeds, columns)
+
+
+@bench_app.command("scoring")
+def bench_scoring(
+    config: ConfigArg,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="A file to write: .png (plot), .html or .json."),
+    ] = None,
+    samples: Annotated[
+        int, typer.Option(min=20, help="So many samples of the pool are scored.")
+    ] = 256,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Cost and fidelity of ways to score, against the entropy of whole answers."""
+    from edco_core.config import load_config
+
+    loaded = load_config(config, overrides or [])
+    from flows.bench_scoring import bench_scoring
+
+    _answer(bench_scoring(loaded, samples, output), as_json)
 
 
 @db_app.command("upgrade")

@@ -81,8 +81,17 @@ def print_table(
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
+def interval_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Headings for a run's intervals; how many were scored only where some kept an older score."""
+    if any((row["n_rescored"] or 0) < (row["n_scored"] or 0) for row in rows):
+        return INTERVAL_COLUMNS
+    return {k: v for k, v in INTERVAL_COLUMNS.items() if k not in ("n_rescored", "recall_estimate")}
+
+
 INTERVAL_COLUMNS = {
     "interval": "interval",
+    "n_rescored": "scored",
+    "recall_estimate": "recall",
     "score_mean": "mean entropy",
     "cutoff": "cutoff",
     "n_entered": "entered",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from edco_core.config import DEFAULT_STORE_URL, Config
 from edco_core.errors import EdcoError, InputError, LeaseLostError, StopRequested
 from flows import begin
-from flows.display import INTERVAL_COLUMNS, print_table, say
+from flows.display import interval_columns, print_table, say
 from flows.server import prefect_api
 from storage import masked, open_ledger, queries
 
@@ -115,7 +115,7 @@ def _say_how_to_go_on(run_id: str, error: BaseException, store_url: str) -> None
 
 def _print_result(ledger: Ledger, run: OpenRun, store_url: str) -> None:
     rows = queries.intervals(ledger, run.run_id)
-    print_table(rows, INTERVAL_COLUMNS, title=f"run {run.run_id}")
+    print_table(rows, interval_columns(rows), title=f"run {run.run_id}")
     for row in queries.evaluations(ledger, run.run_id):
         if row["interval"] < 0 and row["category"] is None:
             print(f"{row['metric']} before training: {row['value']:.3f}")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edco_core.retention import num_bytes
-from flows.display import INTERVAL_COLUMNS, number, print_table
+from flows.display import interval_columns, number, print_table
 from flows.texts import with_texts
 from storage import Ledger, queries
 from storage.queries import Rows
@@ -112,13 +112,21 @@ def show_run(ledger: Ledger, prefix: str) -> Answer:
         saved = ledger.checkpoint(run_id, best["interval"] + 1)
         where = f", saved as {saved.path}" if saved else ""
         after.append(f"best: {best['metric']:.3f} after interval {best['interval']}{where}")
+    scored = [row for row in rows if row["n_scored"]]
+    if any(row["n_rescored"] < row["n_scored"] for row in scored):
+        share = sum(row["n_rescored"] for row in scored) / sum(row["n_scored"] for row in scored)
+        found = [row["recall_estimate"] for row in scored if row["recall_estimate"] is not None]
+        after.append(
+            f"scored: {share:.1%} of what scoring everything would have been; at least "
+            f"{min(found):.3f} of each curriculum is what that would have selected (by audit)"
+        )
     checkpoints = [_with_size(row) for row in queries.checkpoints(ledger, run_id)]
     if checkpoints:
         after.append(_on_disk(checkpoints))
     facts = {
         "run": run, "intervals": rows, "evaluations": evaluations, "checkpoints": checkpoints,
     }  # fmt: skip
-    return Answer(facts, rows, INTERVAL_COLUMNS, lines=lines, after=after)
+    return Answer(facts, rows, interval_columns(rows), lines=lines, after=after)
 
 
 def _with_size(checkpoint: dict[str, Any]) -> dict[str, Any]:
@@ -180,6 +188,7 @@ def why_sample(ledger: Ledger, prefix: str, sample: str, interval: int | None) -
     (found,), history = with_texts(ledger, run_id, [whole["sample"]]), whole["history"]
     facts = whole if interval is None else queries.at_interval(whole, interval)
     rows = Rows((*history.columns, "missed_by", "explanation"), map(_explained, facts["history"]))
+    is_dated = any(row["scored_at_interval"] != row["interval"] for row in rows)
     rule = _rule(rows)
     facts = {"run_id": run_id, "sample": found, "rule": rule, "history": rows}
     lines = [
@@ -205,7 +214,10 @@ def why_sample(ledger: Ledger, prefix: str, sample: str, interval: int | None) -
         marks = "".join("●" if selected else "·" for selected in times)
         lines.append(f"selected    {marks}  {sum(times)} of {len(times)} intervals")
     columns = {
-        "interval": "interval", "score": "score", "rank": "rank", "percentile": "percentile",
+        "interval": "interval", "score": "score",
+        # Only of runs that rescore selectively: an older score, and when it was made.
+        **({"scored_at_interval": "scored at"} if is_dated else {}),
+        "rank": "rank", "percentile": "percentile",
         "cutoff": "cutoff", "checkpoint_id": "checkpoint", "explanation": "why",
     }  # fmt: skip
     after = [] if rows else ["no interval has been scored yet"]

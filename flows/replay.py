@@ -40,6 +40,8 @@ def replay_run(
         state = ledger.run_state(run_id)
         pool_size = ledger.pool_size(state.dataset_id)
     values = dict(state.config)
+    # Stored scores are what there is, whoever was scored when; not every strategy goes with that.
+    values["scoring"] = {k: v for k, v in values["scoring"].items() if k != "rescore"}
     if strategy is not None:
         kept = {key: values["curriculum"][key] for key in ("intervals", "top_n")}
         values["curriculum"] = {"type": strategy, **kept}

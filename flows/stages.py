@@ -7,9 +7,10 @@ Doing a run again is therefore the same as resuming it.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,13 +21,17 @@ from edco_core.checkpoints import (
     weights_sha256,
     write_final_model,
 )
-from edco_core.curriculum import derive_generator
+from edco_core.curriculum import Ranking, derive_generator
 from edco_core.errors import LedgerError, StopRequested
-from edco_core.records import BASELINE_INTERVAL, Checkpoint, Evaluation
+from edco_core.records import BASELINE_INTERVAL, Checkpoint, Evaluation, ScoreHistory
+from edco_core.scoring.rescoring import Rescored, rescore
 from flows.display import say
 from flows.open_run import OpenRun
 from flows.retention import apply_retention
 from storage import queries
+
+if TYPE_CHECKING:
+    from edco_core.records import Floats, Ints
 
 
 def take_checkpoint(run: OpenRun, interval: int) -> None:
@@ -52,18 +57,63 @@ def take_checkpoint(run: OpenRun, interval: int) -> None:
 
 
 def score_pool(run: OpenRun, interval: int) -> None:
-    """Score every sample that has no score at this interval yet."""
+    """Score the pool: every sample, or those whose score could change who is selected."""
     run.check_stop()
     start = time.perf_counter()
     if not run.ledger.begin_stage(run.lease, interval, "scoring"):
         return
     run.host.load_weights(_checkpoint(run, interval))
     with run.progress(_label(run, interval, "scoring")) as on_progress:
-        already_scored = run.ledger.scored_ordinals(run.run_id, interval)
-        wanted = np.arange(len(run.pool), dtype=np.int64)
-        for shard in run.scorer.score(wanted, already_scored, on_progress, interval=interval):
-            run.ledger.add_scores(run.lease, interval, shard)
-    run.ledger.finish_scoring(run.lease, interval, time.perf_counter() - start)
+
+        def score(wanted: Ints) -> None:
+            already_scored = run.ledger.scored_ordinals(run.run_id, interval)
+            for shard in run.scorer.score(wanted, already_scored, on_progress, interval=interval):
+                run.ledger.add_scores(run.lease, interval, shard)
+
+        rescored = None
+        history = run.ledger.score_history(run.run_id, interval)
+        if history is None or run.config.scoring.rescore.policy == "all":
+            score(np.arange(len(run.pool), dtype=np.int64))
+        else:
+            rescored = _rescore(run, interval, history, score)
+    run.ledger.finish_scoring(
+        run.lease,
+        interval,
+        time.perf_counter() - start,
+        rescored.facts if rescored else None,
+        carry_forward=rescored is not None,
+        recall_estimate=rescored.recall_estimate if rescored else None,
+    )
+
+
+def _rescore(
+    run: OpenRun, interval: int, history: ScoreHistory, score: Callable[[Ints], None]
+) -> Rescored:
+    """Score selectively; all that is decided follows from what the ledger has."""
+    settings, seed = run.config.scoring.rescore, run.config.run.seed
+    assert settings.audit_share is not None
+    assert settings.target_recall is not None
+    is_trained_since = np.zeros(len(run.pool), dtype=bool)
+    for earlier in range(int(history.scored_at_interval.min()), interval):
+        chosen = run.ledger.selection(run.run_id, earlier).ordinals
+        is_trained_since[chosen[history.scored_at_interval[chosen] <= earlier]] = True
+
+    def stored_scores(wanted: Ints) -> Floats:
+        score(wanted)
+        found = run.ledger.scores_so_far(run.run_id, interval)
+        return found.scores[np.searchsorted(found.ordinals, wanted)]
+
+    def ranking_of(scores: Floats) -> Ranking:
+        generator, _ = derive_generator(seed, interval, "selection")
+        ranking = run.strategy.ranking(scores, generator)
+        assert ranking is not None  # the configuration was refused otherwise
+        return ranking
+
+    return rescore(
+        stored_scores, history, is_trained_since, ranking_of, run.plan.samples_per_interval,
+        audit_share=settings.audit_share, target_recall=settings.target_recall,
+        rng=derive_generator(seed, interval, "scoring")[0],
+    )  # fmt: skip
 
 
 def select_curriculum(run: OpenRun, interval: int) -> None:

@@ -103,6 +103,19 @@ class Scoring(StagePart):
         return np.sort(np.concatenate([np.empty(0, np.int64), *parts]))
 
     @retried
+    def scores_so_far(self, run_id: str, interval: int) -> ScoreShard:
+        """The scores of a half-scored pool, by ordinal; empty where there are none."""
+        with self._database.reading() as connection:
+            shards = list(_shards(connection, run_row(connection, run_id).run_key, interval))
+        ordinals = np.concatenate([np.empty(0, np.int64), *(s.ordinals for s in shards)])
+        order = np.argsort(ordinals)
+        return ScoreShard(
+            ordinals=ordinals[order],
+            scores=np.concatenate([np.empty(0), *(s.scores for s in shards)])[order],
+            n_tokens=np.concatenate([np.empty(0, np.int64), *(s.n_tokens for s in shards)])[order],
+        )
+
+    @retried
     def finish_scoring(
         self,
         lease: Lease,

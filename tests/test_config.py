@@ -7,17 +7,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
 from edco_core.config import (
     DEFAULT_STORE_URL,
     LOOP_OWNED_ARGS,
+    RANKING_STRATEGIES,
     Config,
     EdcoSection,
     load_config,
     parse_config,
 )
+from edco_core.curriculum import build_strategy
 from edco_core.errors import ConfigError
 
 SMALLEST: dict[str, Any] = {"model": {"name_or_path": "m"}, "data": {"train": "t", "eval": "e"}}
@@ -333,3 +336,33 @@ def test_the_ledger_is_the_command_lines_else_the_files_else_the_environments(
     assert plain.store_url() == "duckdb:///environment.duckdb"
     assert with_url.store_url() == "duckdb:///file.duckdb"
     assert with_url.store_url("duckdb:///line.duckdb") == "duckdb:///line.duckdb"
+
+
+@pytest.mark.parametrize(
+    ("sections", "problem"),
+    [
+        ({"curriculum": {"type": "random"}}, "'random' does not select the highest of anything"),
+        ({"curriculum": {"skip_top": 0.1}}, "known only when all are scored"),
+        ({"curriculum": {"intervals": 1}}, "it would be ignored"),
+    ],
+)
+def test_selective_rescoring_is_refused_where_it_makes_no_sense(
+    sections: dict[str, Any], problem: str
+) -> None:
+    (line,) = problems(scoring={"rescore": {"policy": "selective"}}, **sections)
+    assert problem in line
+
+
+def test_settings_of_selective_rescoring_without_it_are_refused_and_have_defaults_with_it() -> None:
+    (line,) = problems(scoring={"rescore": {"target_recall": 0.9}})
+    assert "'target_recall' would be ignored" in line
+    selective = {"rescore": {"policy": "selective", "audit_share": 0.2}}
+    rescore = parse_config({**SMALLEST, "scoring": selective}).scoring.rescore
+    assert (rescore.audit_share, rescore.target_recall) == (0.2, 0.95)
+
+
+def test_strategies_said_to_rank_can_tell_their_ranking() -> None:
+    for name in RANKING_STRATEGIES:
+        section = parse_config({**SMALLEST, "curriculum": {"type": name}}).curriculum
+        rng = np.random.default_rng(0)
+        assert build_strategy(section).ranking(np.arange(5.0), rng) is not None

@@ -221,6 +221,7 @@ NOT_SHOWN = {
         # Together they are another scorer than the default; README, "Which score".
         "preset", "aggregate", "fraction", "vocabulary", "k", "decoding", "temperature", "top_p",
     },
+    "scoring.rescore": {"target_recall", "audit_share"},  # of the policy that is not the default
     "curriculum": {"preset"},  # shown as a comment: it decides three of the other keys
     "evaluation": {"max_batch_tokens"},
 }  # fmt: skip

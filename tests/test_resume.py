@@ -63,6 +63,42 @@ def test_a_run_killed_in_every_stage_and_resumed_is_identical_to_one_that_was_no
 
 
 @pytest.mark.slow
+def test_selective_rescoring_killed_in_its_rounds_and_resumed_is_as_if_it_was_not(
+    new_edco: Callable[[], Edco], tiny_config: dict[str, Any]
+) -> None:
+    rescore = {"policy": "selective", "target_recall": 0.6, "audit_share": 0.3}
+    config = {**tiny_config, "scoring": {**tiny_config["scoring"], "rescore": rescore}}
+    whole, edco = new_edco(), new_edco()
+    for each in (whole, edco):
+        (each.folder / "edco.yaml").write_text(yaml.safe_dump(config))
+    command = ["run", "edco.yaml", "--run-id", "whole"]
+    whole(*command)
+    # The pool has five shards at interval 0, the audit of the others two each.
+    for nth in (7, 2, 1):
+        edco("scoring", str(nth), *command, program=KILLED, expect=-signal.SIGKILL)
+        command = ["resume", "whole"]
+    edco(*command)
+    assert everything(edco, "whole") == everything(whole, "whole")
+
+    intervals = edco.json("show", "whole")["intervals"]
+    assert intervals[0]["n_rescored"] == 80
+    assert all(24 <= row["n_rescored"] < 80 for row in intervals[1:])
+    assert all(row["recall_estimate"] >= 0.6 for row in intervals[1:])
+    counts = "SELECT interval, count(*) AS n FROM sample_history"
+    again = f"{counts} WHERE scored_at_interval = interval GROUP BY 1 ORDER BY 1"
+    assert [row["n"] for row in edco.json("query", again)] == [r["n_rescored"] for r in intervals]
+    rows = edco.json("replay", "whole")["intervals"]
+    assert [row["result"] for row in rows] == ["identical"] * 3
+    kept = "SELECT sample_id FROM sample_history WHERE scored_at_interval < interval LIMIT 1"
+    (sample,) = edco.json("query", kept)
+    why = edco("why", "whole", sample["sample_id"])
+    assert "scored at" in why.stdout
+    assert "what that would have selected" in edco("show", "whole").stdout
+    other = edco.json("replay", "whole", "--strategy", "random")["intervals"]
+    assert len(other) == 3
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_at_a_safe_point_says_how_to_resume_and_loses_nothing(
     finished: Edco, new_edco: Callable[[], Edco], number: signal.Signals

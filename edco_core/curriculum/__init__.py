@@ -24,4 +24,11 @@ def build_strategy(settings: Any) -> Strategy[Any]:
     return STRATEGIES[settings.type](settings)
 
 
-__all__ = ["STRATEGIES", "Ranking", "Strategy", "build_strategy", "derive_generator", "generator_from"]
+__all__ = [
+    "STRATEGIES",
+    "Ranking",
+    "Strategy",
+    "build_strategy",
+    "derive_generator",
+    "generator_from",
+]

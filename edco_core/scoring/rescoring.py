@@ -20,7 +20,7 @@ widened, and at the end everything is scored.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -39,7 +39,7 @@ _LOSSES_ALLOWED = (0.7, 0.3, 0.1)
 _PAIRS_PER_BIN = 20
 _MAX_BINS = 20
 _NUM_PARTS = 5
-_MIN_PAIRS = 2 * _NUM_PARTS
+_MIN_AUDITED = 2 * _NUM_PARTS
 """With fewer audited samples nothing can be forecast."""
 _LOGISTIC_PER_STD = np.sqrt(3.0) / np.pi
 
@@ -54,7 +54,8 @@ class Rescored:
     """Sizes of audit and rounds, for the ledger."""
 
 
-def rescoring_rounds(
+def rescore(
+    score: Callable[[Ints], Floats],
     history: ScoreHistory,
     is_trained_since: Bools,
     ranking_of: Callable[[Floats], Ranking],
@@ -63,53 +64,49 @@ def rescoring_rounds(
     audit_share: float,
     target_recall: float,
     rng: np.random.Generator,
-) -> Generator[Ints, Floats, Rescored]:
-    """Yields the ordinals to score next, ascending, and wants their scores sent in return.
+) -> Rescored:
+    """Score what has to be scored, round by round; ``score`` takes ordinals, ascending.
 
-    ``is_trained_since`` (P,) says who was in a curriculum since its last score; ``ranking_of`` gives
-    the keys' slope, which is that of the scores' spread, with the same noise.  The same arguments
-    and the same scores give the same rounds, so that a stage that was killed can be done again from
-    what is stored.  No sample comes twice.
+    ``is_trained_since`` (P,) says who was in a curriculum since its last score.  ``ranking_of``
+    makes the keys: their slope depends on how far scores spread, their noise is always the same.
+    The same arguments and the same scores give the same rounds, so that a stage that was killed
+    can be done again from what is stored.  No sample comes twice.
     """
     size = len(history.scores)
     num_audited = min(size, max(1, round(audit_share * size)))
-    audited: Ints = np.sort(rng.permutation(size)[:num_audited]).astype(np.int64)
+    is_audited = np.zeros(size, dtype=bool)
+    is_audited[rng.permutation(size)[:num_audited]] = True
+    audited = np.flatnonzero(is_audited)
     scores = history.scores.copy()
     is_scored = np.zeros(size, dtype=bool)
     rounds: list[int] = []
 
-    def take(wanted: Ints, found: Floats) -> None:
-        scores[wanted] = found
-        is_scored[wanted] = True
-        rounds.append(len(wanted))
+    def take(is_wanted: Bools) -> None:
+        wanted = np.flatnonzero(is_wanted & ~is_scored)
+        if len(wanted):
+            scores[wanted] = score(wanted)
+            is_scored[wanted] = True
+            rounds.append(len(wanted))
 
-    take(audited, (yield audited))
-    estimate = None
-    if num_audited >= _MIN_PAIRS:
+    take(is_audited)
+    estimate = RecallEstimate(0.0, 0.0)
+    if num_audited >= _MIN_AUDITED:
         forecast = forecast_scores(history, is_trained_since, audited, scores[audited])
-        risk = _risks(history.scores, forecast, ranking_of(scores), num_selected)
-        again = is_trained_since & risk.is_likely_selected
+        risks = _risks(history.scores, forecast, ranking_of(scores), num_selected)
+        again = is_trained_since & risks.is_likely_selected
         for allowed in _LOSSES_ALLOWED:
-            is_candidate = again | risk.exceeding((1 - target_recall) * num_selected * allowed)
-            wanted = np.flatnonzero(is_candidate & ~is_scored)
-            if len(wanted):
-                take(wanted, (yield wanted))
+            is_candidate = again | risks.beyond((1 - target_recall) * num_selected * allowed)
+            take(is_candidate)
+            others = np.flatnonzero(is_audited & ~is_candidate)
             estimate = estimate_recall(
-                history.scores, scores, is_scored, audited[~is_candidate[audited]], ranking_of,
-                num_selected,
-            )  # fmt: skip
+                history.scores, forecast.means, scores, is_scored, others, ranking_of, num_selected
+            )
             if estimate.cautious >= target_recall:
                 break
-        else:
-            estimate = None
-    if estimate is None:
-        rest = np.flatnonzero(~is_scored)
-        if len(rest):
-            take(rest, (yield rest))
-    return Rescored(
-        recall_estimate=1.0 if estimate is None else estimate.recall,
-        facts={"audited": num_audited, "rounds": rounds},
-    )
+    if estimate.cautious < target_recall:
+        take(np.ones(size, dtype=bool))
+        estimate = RecallEstimate(1.0, 1.0)
+    return Rescored(estimate.recall, {"audited": num_audited, "rounds": rounds})
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +175,8 @@ def _trends(history: ScoreHistory) -> Floats:
     """The last change of each score, per interval; 0 where there was none."""
     intervals = history.scored_at_interval - history.earlier_scored_at_interval
     changes = (history.scores - history.earlier_scores) / np.maximum(intervals, 1)
-    return np.nan_to_num(changes)
+    trends: Floats = np.nan_to_num(changes)
+    return trends
 
 
 class _Bins:
@@ -210,7 +208,7 @@ class _Risks:
     """Whether the last score would select it."""
     is_likely_selected: Bools
 
-    def exceeding(self, num_lost: float) -> Bools:
+    def beyond(self, num_lost: float) -> Bools:
         """All samples but those of lowest risk whose risks add up to ``num_lost``.
 
         Counted apart for samples in and out: one wrongly in costs another its place, so the loss is
@@ -249,11 +247,12 @@ class RecallEstimate:
     recall: float
     """Unbiased for a given set of candidates."""
     cautious: float
-    """As if half a sample more had been found missing: a small audit that found none proves little."""
+    """As if half a sample more had been missed: a small audit that finds none proves little."""
 
 
 def estimate_recall(
     last_scores: Floats,
+    expected_scores: Floats,
     scores: Floats,
     is_scored: Bools,
     audited_others: Ints,
@@ -264,10 +263,12 @@ def estimate_recall(
 
     ``scores`` (P,) are new where ``is_scored`` and last ones elsewhere.  ``audited_others`` are the
     audited samples that are no candidates: a random draw from all that are none, of which those not
-    scored are as many times more.  Each of them shows for its like both the true score and the one
-    it would have been judged by.
+    scored are as many times more.  Each of them shows for its like the true score, the one it would
+    have been judged by, and the one that was expected; what is expected of the samples not scored
+    is corrected by how far it was off for these (a difference estimator).
     """
-    num_left = int((~is_scored).sum())
+    is_left = ~is_scored
+    num_left = int(is_left.sum())
     if num_left == 0:
         return RecallEstimate(1.0, 1.0)
     if len(audited_others) == 0:  # nothing is known of them
@@ -276,18 +277,29 @@ def estimate_recall(
     now = ranking_of(scores)
     keys = now.keys(scores)
     selected_from = _threshold(keys, np.ones(len(keys)), num_selected)
-    is_other = np.zeros(len(keys), dtype=bool)
-    is_other[audited_others] = True
-    # Scores everybody would have, in their spread: that decides how far noise reaches.
+    # As if everybody had been scored, for the spread, which decides how far noise reaches.
+    surprises = scores[audited_others] - expected_scores[audited_others]
     likely = scores.copy()
-    likely[~is_scored] = np.resize(scores[audited_others], num_left)
-    true_keys = ranking_of(likely).keys(scores)
+    likely[is_left] = expected_scores[is_left] + np.resize(surprises, num_left)
+    then = ranking_of(likely)
+    true_keys, expected_keys = then.keys(scores), then.keys(expected_scores)
     true_from = _threshold(
-        true_keys[is_scored], np.where(is_other, 1 + weight, 1.0)[is_scored], num_selected
-    )
+        np.concatenate(
+            [
+                true_keys[is_scored], expected_keys[is_left],
+                true_keys[audited_others], expected_keys[audited_others],
+            ]
+        ),
+        np.repeat(
+            [1.0, 1.0, weight, -weight],
+            [is_scored.sum(), num_left, len(audited_others), len(audited_others)],
+        ),
+        num_selected,
+    )  # fmt: skip
     is_true = is_scored & (true_keys >= true_from)
     crowded_out = int((is_true & (keys < selected_from)).sum())
-    num_missed = int((is_true & is_other & (now.keys(last_scores) < selected_from)).sum())
+    would_be_out = now.keys(last_scores)[audited_others] < selected_from
+    num_missed = int((is_true[audited_others] & would_be_out).sum())
     lost = crowded_out + weight * num_missed
     cautiously = crowded_out + num_left * (num_missed + 0.5) / (len(audited_others) + 1)
     return RecallEstimate(
@@ -296,7 +308,7 @@ def estimate_recall(
 
 
 def _threshold(keys: Floats, weights: Floats, num_selected: int) -> float:
-    """The key of the last of the highest, counted by weight, that make up ``num_selected``."""
+    """The highest key from which on the weights of all that are no lower make ``num_selected``."""
     order = np.argsort(-keys, kind="stable")
-    place = np.searchsorted(np.cumsum(weights[order]), num_selected - 1e-9)
-    return float(keys[order[min(int(place), len(order) - 1)]])
+    enough = np.cumsum(weights[order]) >= num_selected - 1e-9
+    return float(keys[order[int(np.argmax(enough)) if enough.any() else -1]])

@@ -383,12 +383,16 @@ def test_a_half_scored_pool_is_completed_not_scored_again(
     done = ledger.scored_ordinals("demo-1", 0)
     assert done.dtype == np.int64
     assert done.tolist() == [*range(5), *range(30, SIZE)]
+    so_far = ledger.scores_so_far("demo-1", 0)
+    assert so_far.ordinals.tolist() == done.tolist()
+    assert so_far.scores.tolist() == scores[done].tolist()
     with pytest.raises(LedgerError, match="15 of 40 samples are scored"):
         ledger.finish_scoring(later, 0, 1.0)
     ledger.add_scores(later, 0, shard(scores, 5, 30))
     ledger.finish_scoring(later, 0, 1.0)
     assert ledger.scores("demo-1", 0).scores.tolist() == scores.tolist()
     assert ledger.scored_ordinals("demo-1", 0).tolist() == []
+    assert ledger.scores_so_far("demo-1", 0).scores.tolist() == []
 
 
 def test_a_sample_scored_twice_is_refused_and_the_first_score_stays(
