@@ -12,7 +12,7 @@ import typer
 
 from benchmarks.measuring import load, print_report, write_report
 
-NAMES = ("start", "scoring", "orchestration", "ledger")
+NAMES = ("start", "scoring", "rescoring", "orchestration", "ledger")
 
 
 def main(

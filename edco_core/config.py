@@ -29,6 +29,7 @@ from edco_core.config_errors import explain
 from edco_core.config_errors import nearest as nearest
 from edco_core.config_scoring import PrefixEntropySection as PrefixEntropySection
 from edco_core.config_scoring import ScoringSection as ScoringSection
+from edco_core.config_scoring import refuse_selective_without_ranking
 from edco_core.config_section import Section as _Section
 from edco_core.config_section import for_forms
 from edco_core.config_yaml import read_yaml
@@ -287,9 +288,6 @@ CurriculumSection = Annotated[
 ]
 TrainingSection = SftSection
 
-RANKING_STRATEGIES = frozenset({"edco"})
-"""Strategies that tell what they take the highest of (``Strategy.ranking``)."""
-
 
 class Config(_Section):
     """A whole run."""
@@ -330,20 +328,8 @@ class Config(_Section):
 
     @model_validator(mode="after")
     def _selective_rescoring_can_tell(self) -> Config:
-        if self.scoring.rescore.policy == "all":
-            return self
-        rule, problem = self.curriculum, None
-        if rule.type not in RANKING_STRATEGIES:
-            problem = (
-                f"curriculum.type '{rule.type}' does not select the highest of anything; it goes "
-                f"with {', '.join(sorted(RANKING_STRATEGIES))}"
-            )
-        elif isinstance(rule, EdcoSection) and rule.skip_top > 0:
-            problem = "whom curriculum.skip_top leaves out is known only when all are scored"
-        elif rule.intervals == 1:
-            problem = "it would be ignored: there is one interval, and the first scores everything"
-        if problem is not None:
-            raise ValueError(f"scoring.rescore.policy: selective: {problem}. Use policy: all")
+        if self.scoring.rescore.policy == "selective":
+            refuse_selective_without_ranking(self.curriculum)
         return self
 
     def store_url(self, override: str | None = None) -> str:

@@ -39,6 +39,26 @@ class RescoreSection(Section):
         )
 
 
+RANKING_STRATEGIES = frozenset({"edco"})
+"""Strategies that tell what they take the highest of (``Strategy.ranking``)."""
+
+
+def refuse_selective_without_ranking(curriculum: Any) -> None:
+    """Raise ValueError where no score could be known beforehand not to matter."""
+    problem = None
+    if curriculum.type not in RANKING_STRATEGIES:
+        problem = (
+            f"curriculum.type '{curriculum.type}' does not select the highest of anything; it goes "
+            f"with {', '.join(sorted(RANKING_STRATEGIES))}"
+        )
+    elif getattr(curriculum, "skip_top", 0) > 0:
+        problem = "whom curriculum.skip_top leaves out is known only when all are scored"
+    elif curriculum.intervals == 1:
+        problem = "it would be ignored: there is one interval, and the first scores everything"
+    if problem is not None:
+        raise ValueError(f"scoring.rescore.policy: selective: {problem}. Use policy: all")
+
+
 class BaseScoringSection(Section):
     """What all scorers have."""
 

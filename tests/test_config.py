@@ -14,12 +14,12 @@ import yaml
 from edco_core.config import (
     DEFAULT_STORE_URL,
     LOOP_OWNED_ARGS,
-    RANKING_STRATEGIES,
     Config,
     EdcoSection,
     load_config,
     parse_config,
 )
+from edco_core.config_scoring import RANKING_STRATEGIES
 from edco_core.curriculum import build_strategy
 from edco_core.errors import ConfigError
 

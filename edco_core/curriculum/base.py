@@ -53,7 +53,7 @@ class Strategy(ABC, Generic[SettingsT]):
         """What ``choose`` selects the N highest of, given the same arguments; None: not that way.
 
         Selective rescoring needs it, to tell beforehand whom another score could bring in or out.
-        Strategies that have it are named in ``RANKING_STRATEGIES`` (edco_core/config.py).
+        Strategies that have it are named in ``RANKING_STRATEGIES`` (config_scoring.py).
         """
         return None
 

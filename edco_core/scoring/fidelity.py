@@ -32,6 +32,30 @@ def fidelity(cheap: Floats, dear: Floats, *, top_share: float = 0.25) -> Fidelit
     )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Intervals that hold 95 % of what other samples of the same pool would have shown."""
+
+    spearman: tuple[float, float]
+    top_overlap: tuple[float, float]
+
+
+def resampled(
+    cheap: Floats, dear: Floats, *, top_share: float = 0.25, num_draws: int = 400, seed: int = 0
+) -> Reach:
+    """Bootstrap: the samples drawn anew with replacement, and the middle 95 % of the outcomes."""
+    rng = np.random.default_rng(seed)
+    draws = [rng.integers(len(cheap), size=len(cheap)) for _ in range(num_draws)]
+    correlations = [spearman(cheap[draw], dear[draw]) for draw in draws]
+    overlaps = [top_overlap(cheap[draw], dear[draw], top_share) for draw in draws]
+    return Reach(_middle(correlations), _middle(overlaps))
+
+
+def _middle(values: list[float]) -> tuple[float, float]:
+    low, high = np.quantile(np.nan_to_num(values), [0.025, 0.975])
+    return float(low), float(high)
+
+
 def spearman(first: Floats, second: Floats) -> float:
     """Correlation of ranks, ties at their mean rank; NaN where one is constant."""
     return _correlation(_mean_ranks(first), _mean_ranks(second))

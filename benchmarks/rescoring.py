@@ -1,0 +1,203 @@
+"""Selective rescoring on loghub: share scored, recall of the curriculum, accuracy, cost.
+
+For each seed two runs of eight intervals, of the same model on the same pool: one that scores
+everything at every interval, one with ``rescore: {policy: selective}``.  Of the latter the samples
+it left out are scored as well, outside its ledger and its time, so that the curriculum that scoring
+everything would have selected is known exactly.  Stages are called one after the other, without
+Prefect.
+
+The model is the one of ``examples/loghub.yaml``: it has seen half of the systems.  Cost is that of
+the scoring stages, audit, decisions and writing included, against the entropy of whole answers
+(up to 256 tokens) of the same pool at every interval, by the rate measured on part of it with the
+weights at the start and at the end.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+
+from benchmarks.demo_inputs import CACHE, QUICK_RECIPE
+from benchmarks.measuring import Aim, Figure, Report
+from edco_core.config import Config, DataSection, parse_config
+from edco_core.curriculum import derive_generator
+from edco_core.data import load_pool
+from edco_core.demo_model import RECIPE, build_base_model
+from edco_core.loading import ModelHost
+from edco_core.scoring import build_scorer
+from flows import open_run, stages
+from flows.display import progress
+from flows.open_run import OpenRun
+from flows.prepare import complete, load_inputs
+from storage import open_ledger, queries
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+KNOWN_SYSTEMS = {
+    "Spark", "Hadoop", "HDFS", "Zookeeper", "OpenStack", "Windows", "Apache", "HPC",
+}  # fmt: skip
+MAX_CHARS = 300
+"""Of a prompt: a few lines are very long in a small vocabulary, and would be all that is timed."""
+NOBODY = np.empty(0, dtype=np.int64)
+
+
+def measure(*, quick: bool) -> Report:
+    """Both policies, seed by seed, in turns."""
+    path = DATA / "loghub_train.jsonl"
+    if not path.exists():
+        print(f"rescoring needs {path}, which is not there", file=sys.stderr)
+        raise SystemExit(1)
+    seeds = (0,) if quick else (0, 1)
+    with tempfile.TemporaryDirectory(prefix="edco-bench-") as name:
+        folder = Path(name)
+        config = _config(folder, path, quick=quick)
+        runs: dict[str, list[dict[str, Any]]] = {"all": [], "selective": []}
+        for seed in seeds:
+            for policy, outcomes in runs.items():
+                outcomes.append(_run(config, policy, seed, folder))
+    selective, everything = runs["selective"], runs["all"]
+    return Report(
+        [
+            Figure(
+                "samples scored",
+                [sum(run["scored"]) for run in selective],
+                [sum(run["scored"]) for run in everything],
+                "all, at every interval",
+                "",
+            ),
+            Figure(
+                "least recall of an interval",
+                [min(run["recall"]) for run in selective],
+                [1.0] * len(seeds),
+                "scoring everything",
+                "",
+                Aim("≥", 0.95),
+            ),
+            Figure(
+                "final accuracy",
+                [run["accuracy"] for run in selective],
+                [run["accuracy"] or 1e-9 for run in everything],  # a quick model knows nothing
+                "scoring everything",
+                "",
+            ),
+            Figure(
+                "scoring, selective",
+                [run["scoring_seconds"] for run in selective],
+                [run["full_entropy_seconds"] for run in selective],
+                "entropy of whole answers",
+                aim=Aim("≤", 0.02),
+            ),
+            Figure(
+                "scoring, all",
+                [run["scoring_seconds"] for run in everything],
+                [run["full_entropy_seconds"] for run in everything],
+                "entropy of whole answers",
+                aim=Aim("≤", 0.06),
+            ),
+        ],
+        {"runs": runs, "config": config.for_ledger()},
+    )
+
+
+def _config(folder: Path, path: Path, *, quick: bool) -> Config:
+    """Pool and evaluation set drawn from loghub, and the model, which is trained once."""
+    pool_size, eval_size, intervals = (200, 40, 3) if quick else (2000, 400, 8)
+    rng = np.random.default_rng(0)
+    for name, size in (("train", pool_size), ("eval", eval_size)):
+        lines = (DATA / f"loghub_{name}.jsonl").read_text(encoding="utf-8").splitlines()
+        short = [line for line in lines if len(json.loads(line)["prompt"]) <= MAX_CHARS]
+        chosen = [short[i] for i in rng.permutation(len(short))[:size]]
+        (folder / f"{name}.jsonl").write_text("\n".join(chosen), encoding="utf-8")
+    whole = load_pool(str(path), DataSection(train=str(path)), split="train")
+    rows = whole.table.select(["prompt", "completion", "category"]).to_pylist()
+    corpus = [row for row in rows if row["category"] in KNOWN_SYSTEMS]
+    model = CACHE / f"loghub-half{'-quick' if quick else ''}"
+    with (
+        patch("edco_core.demo_model.RECIPE", QUICK_RECIPE if quick else RECIPE),
+        progress("loghub: small model (once)") as on_progress,
+    ):
+        build_base_model(model, corpus=corpus, on_progress=on_progress)
+    return parse_config(
+        {
+            "run": {"name": "rescoring", "output_dir": str(folder / "runs")},
+            "model": {"name_or_path": str(model), "peft": {"r": 16, "lora_alpha": 32}},
+            "data": {"train": str(folder / "train.jsonl"), "eval": str(folder / "eval.jsonl")},
+            "scoring": {"type": "prefix_entropy", "prefix_tokens": 4, "quick_answer": False},
+            "curriculum": {"type": "edco", "intervals": intervals, "top_n": 0.25},
+            "training": {
+                "args": {
+                    "learning_rate": 5e-3,
+                    "lr_scheduler_type": "linear",
+                    "per_device_train_batch_size": 32,
+                }
+            },
+            "evaluation": {"max_new_tokens": 64, "every": intervals},
+        }
+    )
+
+
+def _run(config: Config, policy: str, seed: int, folder: Path) -> dict[str, Any]:
+    """One run, stage by stage, and what it would have selected had everything been scored."""
+    values = config.model_dump(mode="json")
+    values["run"]["seed"] = seed
+    values["scoring"]["rescore"] = {"policy": policy}
+    config = parse_config(values)
+    url = f"duckdb:///{folder / f'{policy}-{seed}.duckdb'}"
+    host = ModelHost(config.model, seed=seed)
+    host.load_base()
+    prepared = complete(load_inputs(config))
+    run = open_run.create(lambda: open_ledger(url), prepared, f"{policy}-{seed}", host)
+    outcome: dict[str, Any] = {"seed": seed, "scored": [], "recall": [], "recall_estimate": []}
+    rates = []
+    with run.owned():
+        run.warm_up()
+        for interval in range(run.plan.num_intervals):
+            stages.take_checkpoint(run, interval)
+            if interval == 0:
+                rates.append(_full_entropy_seconds(run))
+            stages.score_pool(run, interval)
+            stages.select_curriculum(run, interval)
+            outcome["recall"].append(_true_recall(run, interval))
+            stages.train_interval(run, interval)
+        rates.append(_full_entropy_seconds(run))
+        rows = queries.intervals(run.ledger, run.run_id)
+    outcome["scored"] = [row["n_rescored"] for row in rows]
+    outcome["recall_estimate"] = [row["recall_estimate"] for row in rows]
+    outcome["scoring_seconds"] = sum(row["scoring_seconds"] for row in rows)
+    outcome["full_entropy_seconds"] = float(np.mean(rates)) * len(run.pool) * len(rows)
+    outcome["accuracy"] = rows[-1]["metric"]
+    return outcome
+
+
+def _true_recall(run: OpenRun, interval: int) -> float:
+    """Share of the curriculum that scoring everything would have selected that was selected."""
+    stored = run.ledger.scores(run.run_id, interval)
+    scores = stored.scores.copy()
+    assert stored.scored_at_interval is not None
+    left = np.flatnonzero(stored.scored_at_interval != interval)
+    for shard in run.scorer.score(left, NOBODY, lambda done, total: None, interval=interval):
+        scores[shard.ordinals] = shard.scores
+    rng, _ = derive_generator(run.config.run.seed, interval, "selection")
+    wanted = run.strategy.select(scores, run.plan.samples_per_interval, rng).ordinals
+    found = run.ledger.selection(run.run_id, interval).ordinals
+    return len(np.intersect1d(wanted, found)) / len(wanted)
+
+
+def _full_entropy_seconds(run: OpenRun, num_samples: int = 256) -> float:
+    """Per sample, with the weights the host holds."""
+    drawn = np.sort(np.random.default_rng(0).permutation(len(run.pool))[:num_samples])
+    part = replace(run.pool, table=run.pool.table.take(drawn))
+    section = {"type": "full_entropy", "max_new_tokens": 256}
+    settings = parse_config({**run.config.for_ledger(), "scoring": section}).scoring
+    start = time.perf_counter()
+    scorer = build_scorer(settings, part, run.host, seed=0)
+    for _ in scorer.score(np.arange(len(part)), NOBODY, lambda done, total: None, interval=0):
+        pass
+    return (time.perf_counter() - start) / len(part)
