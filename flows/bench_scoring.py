@@ -79,6 +79,7 @@ def bench_scoring(config: Config, num_samples: int, output: Path | None) -> Answ
                 f"{', '.join(FORMATS)}."
             )
         check_writable(output.parent, "-o")
+        output.parent.mkdir(parents=True, exist_ok=True)
     inputs = load_inputs(config)
     if len(inputs.pool) < MIN_SAMPLES:
         raise InputError(

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from edco_core.scoring.fidelity import fidelity, kendall, spearman, top_overlap
+from edco_core.scoring.fidelity import fidelity, kendall, resampled, spearman, top_overlap
 
 
 def test_ranks_are_correlated_as_pandas_does_ties_included() -> None:
@@ -39,3 +39,18 @@ def test_a_constant_score_has_no_order_to_keep() -> None:
     assert math.isnan(found.spearman)
     assert math.isnan(found.kendall)
     assert found.n == 4
+
+
+def test_resampling_reaches_as_far_as_other_samples_of_the_same_pool_would() -> None:
+    generator = np.random.default_rng(1)
+
+    def sample() -> tuple[np.ndarray, np.ndarray]:
+        dear = generator.normal(size=200)
+        return dear + generator.normal(size=200), dear
+
+    others = [spearman(*sample()) for _ in range(300)]
+    low, high = np.quantile(others, [0.025, 0.975])
+    reach = resampled(*sample())
+    assert reach.spearman[1] - reach.spearman[0] == pytest.approx(high - low, rel=0.35)
+    assert reach.top_overlap[0] < reach.top_overlap[1] <= 1
+    assert resampled(*(np.arange(9.0),) * 2).spearman == pytest.approx((1.0, 1.0))
