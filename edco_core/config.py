@@ -314,7 +314,9 @@ class Config(_Section):
         return values
 
     @model_validator(mode="after")
-    def _evaluation_has_data(self) -> Config:
+    def _sections_go_together(self) -> Config:
+        if self.scoring.rescore.policy == "selective":
+            refuse_selective_without_ranking(self.curriculum)
         if self.data.eval is None and self.evaluation is not None:
             raise ValueError("evaluation would be ignored without data.eval; set that or remove it")
         if self.data.eval is None and self.run.keep_checkpoints == "best":
@@ -324,12 +326,6 @@ class Config(_Section):
             )
         if self.data.eval is not None and self.evaluation is None:
             object.__setattr__(self, "evaluation", EvaluationSection())
-        return self
-
-    @model_validator(mode="after")
-    def _selective_rescoring_can_tell(self) -> Config:
-        if self.scoring.rescore.policy == "selective":
-            refuse_selective_without_ranking(self.curriculum)
         return self
 
     def store_url(self, override: str | None = None) -> str:

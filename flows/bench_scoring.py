@@ -79,7 +79,6 @@ def bench_scoring(config: Config, num_samples: int, output: Path | None) -> Answ
                 f"{', '.join(FORMATS)}."
             )
         check_writable(output.parent, "-o")
-        output.parent.mkdir(parents=True, exist_ok=True)
     inputs = load_inputs(config)
     if len(inputs.pool) < MIN_SAMPLES:
         raise InputError(
@@ -228,6 +227,7 @@ def _interval(interval: Sequence[float]) -> str:
 
 
 def _write(path: Path, facts: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".json":
         path.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     elif path.suffix == ".png":
