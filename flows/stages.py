@@ -70,9 +70,10 @@ def score_pool(run: OpenRun, interval: int) -> None:
             for shard in run.scorer.score(wanted, already_scored, on_progress, interval=interval):
                 run.ledger.add_scores(run.lease, interval, shard)
 
-        rescored = None
-        history = run.ledger.score_history(run.run_id, interval)
-        if history is None or run.config.scoring.rescore.policy == "all":
+        rescored = history = None
+        if run.config.scoring.rescore.policy == "selective":
+            history = run.ledger.score_history(run.run_id, interval)
+        if history is None:
             score(np.arange(len(run.pool), dtype=np.int64))
         else:
             rescored = _rescore(run, interval, history, score)
