@@ -78,7 +78,7 @@ def test_a_sample_of_the_pool_is_scored_in_every_way_and_plotted(
     ("words", "told"),
     [
         (("-o", "plot.gif"), "Allowed: .html, .json, .png"),
-        (("--samples", "5"), "x>=20"),
+        (("--samples", "5"), "greater than or equal to 20"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_loaded(
