@@ -315,8 +315,7 @@ class Config(_Section):
 
     @model_validator(mode="after")
     def _sections_go_together(self) -> Config:
-        if self.scoring.rescore.policy == "selective":
-            refuse_selective_without_ranking(self.curriculum)
+        refuse_selective_without_ranking(self.scoring.rescore, self.curriculum)
         if self.data.eval is None and self.evaluation is not None:
             raise ValueError("evaluation would be ignored without data.eval; set that or remove it")
         if self.data.eval is None and self.run.keep_checkpoints == "best":

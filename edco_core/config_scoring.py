@@ -43,8 +43,10 @@ RANKING_STRATEGIES = frozenset({"edco"})
 """Strategies that tell what they take the highest of (``Strategy.ranking``)."""
 
 
-def refuse_selective_without_ranking(curriculum: Any) -> None:
+def refuse_selective_without_ranking(rescore: RescoreSection, curriculum: Any) -> None:
     """Raise ValueError where no score could be known beforehand not to matter."""
+    if rescore.policy == "all":
+        return
     problem = None
     if curriculum.type not in RANKING_STRATEGIES:
         problem = (
