@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -30,11 +30,14 @@ from edco_core.config_scoring import (
 )
 from edco_core.loading import ModelHost
 from edco_core.prompts import prompt_token_ids
-from edco_core.records import Floats, Pool
+from edco_core.records import Pool
 from edco_core.scoring import build_scorer
 from edco_core.scoring.batches import plan_batches
 from edco_core.scoring.decoding import pad_left
 from edco_core.scoring.fidelity import fidelity
+
+if TYPE_CHECKING:
+    from edco_core.records import Floats
 
 CHOSEN = 4
 """The prefix whose figures are in the table; the others are among the facts."""
@@ -48,7 +51,7 @@ def measure_tasks(*, quick: bool) -> tuple[list[Figure], dict[str, Any]]:
     if not torch.cuda.is_available():
         torch.set_num_threads(1)
     for task in TASKS:
-        loaded = load_task(task, 40 if quick else 400, quick=quick)
+        loaded = load_task(task, 40 if quick else 256, quick=quick)
         if loaded is not None:
             found, facts[task.name] = _measure(task, *loaded, quick=quick)
             figures += found
@@ -74,7 +77,7 @@ def _measure(
 ) -> tuple[list[Figure], dict[str, Any]]:
     sections = _sections(task, quick)
     prompts = prompt_token_ids(pool, host.tokenizer)
-    few = np.random.default_rng(1).choice(len(pool), 4 if quick else 24, replace=False).tolist()
+    few = np.random.default_rng(1).choice(len(pool), 4 if quick else 16, replace=False).tolist()
     groups = [few[i : i + 16] for i in range(0, len(few), 16)]
     longest = sections["full"].max_new_tokens
     ways: dict[str, Callable[[], int]] = {
@@ -101,7 +104,7 @@ def _measure(
         ways[name] = lambda name=name: run(name)  # type: ignore[misc]
     clock = time.process_time if host.device.type == "cpu" else time.perf_counter
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(1 if quick else 3):
+    for _ in range(1 if quick else 2):
         for name, way in ways.items():
             start = clock()
             num = way()
