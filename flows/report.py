@@ -7,7 +7,7 @@ the database. The ledger is let go before anything is drawn.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -42,13 +42,18 @@ from storage.queries import Rows
 _PERSISTENT = 20
 
 _INTERVALS = {
-    "interval": "interval", "n_scored": "scored", "score_mean": "mean", "score_p50": "p50",
+    "interval": "interval", "n_scored": "scored", "n_rescored": "anew",
+    "recall_estimate": "recall", "score_mean": "mean", "score_p50": "p50",
     "score_p90": "p90", "score_max": "max", "cutoff": "cutoff", "n_selected": "selected",
     "n_first_time": "first time", "n_returned": "returned", "n_stayed": "stayed",
     "n_left": "left", "jaccard": "jaccard", "train_loss": "train loss", "metric": "metric",
     "scoring_seconds": "scoring s", "training_seconds": "training s",
     "evaluation_seconds": "eval s", "checkpoint_id": "checkpoint",
 }  # fmt: skip
+
+
+_SELECTIVE = {"n_rescored", "recall_estimate"}
+"""Shown only where a part of the pool kept its earlier scores."""
 
 
 def write_report(prefixes: Sequence[str], path: Path, store_url: str) -> Answer:
@@ -142,7 +147,6 @@ class _Page:
             facts=facts_of(self._told),
             curves=self._curves(),
             runs=runs,
-            columns=_INTERVALS,
         )
 
     def _curves(self) -> list[Markup]:
@@ -186,6 +190,7 @@ class _Page:
             "categories": self._categories(told, categories) if categories else None,
             "categories_left_out": num_categories - len(categories),
             "intervals": told.intervals,
+            "columns": columns_of(told.intervals),
             "persistent": [persistent_sample(told, row) for row in told.persistent],
             "config": yaml.safe_dump(told.config, sort_keys=False, allow_unicode=True),
             "versions": told.versions,
@@ -214,6 +219,14 @@ class _Page:
     def _svg(self, draw: Callable[[], Figure], title: str) -> Markup:
         self._num_charts += 1
         return Markup(svg(draw, f"c{self._num_charts}", title))
+
+
+def columns_of(intervals: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The columns of the table of intervals: key to heading."""
+    selective = any(row["n_rescored"] not in (None, row["n_scored"]) for row in intervals)
+    return {
+        key: heading for key, heading in _INTERVALS.items() if selective or key not in _SELECTIVE
+    }
 
 
 def _drawn(curves: Sequence[Curves], label: str) -> Callable[[Axes], None]:

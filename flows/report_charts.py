@@ -15,6 +15,8 @@ from matplotlib.ticker import MaxNLocator
 from flows.charts import BLUE, GREEN, GREY, ORANGE, PURPLE, RED, SKY, Row, nothing_in
 
 _GROUPS = (BLUE, RED, GREEN, ORANGE, PURPLE, SKY, GREY)
+_WARMTH = ("#0a78b8", "#e8a30c")
+"""Of a picture's points, which a page with other colours cannot change."""
 _DASHES = ("-", "--", ":", "-.")
 
 
@@ -141,7 +143,7 @@ def draw_data_map(axes: Axes, cells: Sequence[Row], columns: int, rows: int, lab
         axes.text(0.5, 0.5, "after a second interval", transform=axes.transAxes, ha="center")
         axes.set_yticks([])
         return
-    warmth = LinearSegmentedColormap.from_list("times", [BLUE, ORANGE], N=8)
+    warmth = LinearSegmentedColormap.from_list("times", _WARMTH, N=8)
     scale = Normalize(0, max(1.0, *(cell["times_selected"] for cell in cells)))
     fullest = max(cell["n"] for cell in cells)
     image = np.zeros((rows, columns, 4))

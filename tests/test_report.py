@@ -230,6 +230,14 @@ def test_a_setting_that_differs_tells_runs_of_one_strategy_apart() -> None:
     }  # fmt: skip
 
 
+def test_a_pool_scored_in_part_says_so_by_interval() -> None:
+    from flows.report import columns_of
+
+    whole = {"n_scored": 40, "n_rescored": 40}
+    assert {"n_rescored", "recall_estimate"} & set(columns_of([whole])) == set()
+    assert {"n_rescored", "recall_estimate"} <= set(columns_of([whole, whole | {"n_rescored": 9}]))
+
+
 def test_a_run_that_has_only_begun_has_a_page_while_it_goes_on(
     page_of: Callable[..., str],
 ) -> None:
