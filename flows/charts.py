@@ -184,7 +184,12 @@ def png(draw: Callable[[], Figure]) -> bytes:
     with _DRAWING, matplotlib.style.context(["default", _STYLE]):
         draw().savefig(drawn, format="png", dpi=110)
     # A third of the bytes, as what is drawn has few colours.
-    picture = Image.open(drawn).convert("RGB").quantize(128, dither=Image.Dither.NONE)
+    # Not by median cut, which gives up the colours of thin lines.
+    picture = (
+        Image.open(drawn)
+        .convert("RGB")
+        .quantize(method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    )
     picture.save(kept, "PNG", optimize=True)
     return kept.getvalue()
 

@@ -11,7 +11,17 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from flows.charts import draw_scores, draw_turnover, interval_chart
+from flows.charts import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    RED,
+    draw_scores,
+    draw_turnover,
+    interval_chart,
+)  # fmt: skip
 
 RUN = {
     "scorer": "prefix_entropy", "metric": "exact_match", "baseline_metric": 0.25,
@@ -54,6 +64,14 @@ def test_a_run_is_one_small_picture_from_the_beginning_on(
     picture = Image.open(io.BytesIO(drawn))
     assert (picture.format, picture.width > 1000) == ("PNG", True)
     assert len(picture.convert("RGB").getcolors() or ()) > 8
+
+
+def test_a_smaller_picture_keeps_its_colours() -> None:
+    picture = Image.open(io.BytesIO(interval_chart([row(i) for i in range(30)], RUN)))
+    pixels = np.asarray(picture.convert("RGB")).reshape(-1, 3).astype(int)
+    for colour in (BLUE, GREEN, GREY, ORANGE, PURPLE, RED):
+        wanted = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
+        assert np.abs(pixels - wanted).sum(axis=1).min() < 20, colour
 
 
 def test_equal_rows_give_equal_bytes_whatever_the_users_settings() -> None:
