@@ -190,7 +190,7 @@ def _true_recall(run: OpenRun, interval: int) -> float:
     return len(np.intersect1d(wanted, found)) / len(wanted)
 
 
-def _full_entropy_seconds(run: OpenRun, num_samples: int = 256) -> float:
+def _full_entropy_seconds(run: OpenRun, num_samples: int = 96) -> float:
     """Per sample, with the weights the host holds."""
     drawn = np.sort(np.random.default_rng(0).permutation(len(run.pool))[:num_samples])
     part = replace(run.pool, table=run.pool.table.take(drawn))

@@ -117,8 +117,8 @@ def show_run(ledger: Ledger, prefix: str) -> Answer:
         share = sum(row["n_rescored"] for row in scored) / sum(row["n_scored"] for row in scored)
         found = [row["recall_estimate"] for row in scored if row["recall_estimate"] is not None]
         after.append(
-            f"scored: {share:.1%} of what scoring everything would have been; at least "
-            f"{min(found):.3f} of each curriculum is what that would have selected (by audit)"
+            f"scored: {share:.1%} of what scoring everything would have been; recall of what that "
+            f"would have selected, by audit: {min(found):.3f} at the lowest"
         )
     checkpoints = [_with_size(row) for row in queries.checkpoints(ledger, run_id)]
     if checkpoints:

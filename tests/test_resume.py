@@ -93,7 +93,7 @@ def test_selective_rescoring_killed_in_its_rounds_and_resumed_is_as_if_it_was_no
     (sample,) = edco.json("query", kept)
     why = edco("why", "whole", sample["sample_id"])
     assert "scored at" in why.stdout
-    assert "what that would have selected" in edco("show", "whole").stdout
+    assert "by audit" in edco("show", "whole").stdout
     other = edco.json("replay", "whole", "--strategy", "random")["intervals"]
     assert len(other) == 3
 
