@@ -29,6 +29,7 @@ from edco_core.errors import InputError
 from flows import QUIET_LIBRARIES
 from flows.finetune import finetune
 from flows.flow_run import NO_SIGN_OF_LIFE
+from flows.form import show_as_configured
 from flows.prepare import with_absolute_paths
 from flows.server import HEARTBEAT_S, configured_server
 from storage import masked
@@ -91,6 +92,7 @@ def _deployment(
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
     assert isinstance(deployment, RunnerDeployment)  # a coroutine only inside an event loop
+    show_as_configured(deployment._parameter_openapi_schema, config)
     return deployment
 
 
