@@ -171,7 +171,7 @@ class DataSection(_Section):
 
 class _CurriculumSection(_Section):
     intervals: int = Field(8, ge=1, le=10_000)
-    top_n: StrictInt | StrictFloat = Field(0.25, description="Count, or fraction of the pool.")
+    top_n: StrictFloat | StrictInt = Field(0.25, description="Count, or fraction of the pool.")
 
     @field_validator("top_n")
     @classmethod
