@@ -1,7 +1,7 @@
-"""Scoring: what it costs, what it keeps of the order, and what memory it takes.
+"""Scoring the demo's pool: ours against transformers' ``generate``, called for sample after sample.
 
-The demo's pool: ours against transformers' ``generate``, called for sample after sample.  Then
-loghub and gsm8k (``scoring_cost``), and memory with a large vocabulary (``scoring_memory``).
+And the memory it takes with a large vocabulary (``scoring_memory``).  What a score costs against
+full-sequence entropy, and what it keeps of the order, is ``scoring_cost``.
 
 Shapes: B = sequences, T = generated positions, V = vocabulary.
 
@@ -23,7 +23,6 @@ import torch
 
 from benchmarks.demo_inputs import demo_config
 from benchmarks.measuring import Aim, Figure, Report
-from benchmarks.scoring_cost import measure_tasks
 from benchmarks.scoring_memory import measure_memory
 from edco_core.config import PrefixEntropySection
 from edco_core.loading import ModelHost
@@ -37,7 +36,7 @@ TOLERANCE_NATS = 1e-3
 
 
 def measure(*, quick: bool) -> Report:
-    """The demo's pool in three ways, then the real pools, then memory."""
+    """All three ways in turns, then memory."""
     torch.set_num_threads(min(2, torch.get_num_threads()))  # the aim is stated for two cores
     config = demo_config(quick=quick)
     settings = config.scoring
@@ -82,7 +81,6 @@ def measure(*, quick: bool) -> Report:
         rates["batched"].append(len(pool) / (time.perf_counter() - start))
     _check_agreement(differences)
     per_second = "samples/s"
-    task_figures, task_facts = measure_tasks(quick=quick)
     return Report(
         [
             Figure(
@@ -100,7 +98,6 @@ def measure(*, quick: bool) -> Report:
                 "one generate call per batch",
                 per_second,
             ),
-            *task_figures,
             measure_memory(quick=quick),
         ],
         {
@@ -109,7 +106,6 @@ def measure(*, quick: bool) -> Report:
             "batches": len(batches),
             "mean_prompt_tokens": float(np.mean([len(prompt) for prompt in prompts])),
             "prefix_tokens": settings.prefix_tokens,
-            "tasks": task_facts,
             "device": str(host.device),
             "threads": torch.get_num_threads(),
             "score_difference_nats": {

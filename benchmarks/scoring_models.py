@@ -52,7 +52,7 @@ TASKS = (
     Task(
         "gsm8k",
         "gsm8k",
-        Recipe(vocab_size=4096, hidden_size=128, num_steps=250, batch_size=16, num_merges=(None,)),
+        Recipe(vocab_size=4096, hidden_size=128, num_steps=400, batch_size=16, num_merges=(None,)),
     ),
 )
 _NUM_RANDOM_ROWS = 6000

@@ -100,6 +100,8 @@ def decode(
     device = model.device
     input_ids_BT, mask_BT, position_ids_BT = pad_left(prompts, pad_token_id, device)
     eos_E = torch.tensor(sorted(eos_token_ids), dtype=torch.long, device=device)
+    # A static cache, which cannot drop rows, took 1.07, 0.91 and 0.95 of the time on a CPU at 4, 16
+    # and 64 tokens: it does not pay.
     cache = DynamicCache(config=model.config)
     if shared is not None:
         shared.fill(cache, len(prompts))
