@@ -123,26 +123,30 @@ class LoraSection(_Section):
     """PEFT's ``LoraConfig``, names unchanged."""
 
     type: Literal["lora"] = "lora"
-    r: int = Field(16, ge=1)
-    lora_alpha: int = Field(32, ge=1)
-    lora_dropout: float = Field(0.0, ge=0, lt=1)
-    target_modules: str | list[str] = "all-linear"
-    modules_to_save: list[str] | None = None
-    bias: Literal["none", "all", "lora_only"] = "none"
-    use_rslora: bool = False
-    use_dora: bool = False
+    r: int = Field(16, ge=1, description="Rank.")
+    lora_alpha: int = Field(32, ge=1, description="Scale: updates count lora_alpha / r.")
+    lora_dropout: float = Field(0.0, ge=0, lt=1, description="Dropout of the adapter's input.")
+    target_modules: str | list[str] = Field("all-linear", description="Layers that get an adapter.")
+    modules_to_save: list[str] | None = Field(
+        None, description="Layers trained and saved whole, beside the adapter."
+    )
+    bias: Literal["none", "all", "lora_only"] = Field(
+        "none", description="Biases that are trained."
+    )
+    use_rslora: bool = Field(False, description="Scale by lora_alpha / sqrt(r).")
+    use_dora: bool = Field(False, description="Train magnitude and direction apart.")
 
 
 class ModelSection(_Section):
     """The model to fine-tune."""
 
     name_or_path: str = Field(min_length=1, description="A local folder or a hub id.")
-    revision: str | None = None
+    revision: str | None = Field(None, description="Of a hub id: branch, tag or commit.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="auto: bfloat16 for LoRA on CUDA, else float32."
     )
-    attn_implementation: str | None = None
-    trust_remote_code: bool = False
+    attn_implementation: str | None = Field(None, description="null: transformers chooses.")
+    trust_remote_code: bool = Field(False, description="Run code that comes with a hub model.")
     load_in_4bit: bool = Field(False, description="QLoRA: needs CUDA and the 'qlora' extra.")
     peft: LoraSection | None = Field(
         default_factory=LoraSection, description="null = full fine-tuning."
@@ -158,19 +162,21 @@ class ModelSection(_Section):
 class DataSection(_Section):
     """Where the samples are.  Each source is a file, a folder, a glob or a hub id."""
 
-    train: str = Field(min_length=1)
-    eval: str | None = None
+    train: str = Field(min_length=1, description="The pool.")
+    eval: str | None = Field(None, description="What is measured on; null: nothing is.")
     train_split: str | None = Field(None, description="Hub data only; null: train.")
     eval_split: str | None = Field(None, description="Hub data only; null: test.")
     hub_config: str | None = Field(None, description="Hub data only: its configuration's name.")
     columns: dict[Field_, str] = Field(
         default_factory=dict, description="Our field: the data's column."
     )
-    on_bad_rows: Literal["error", "skip"] = "error"
+    on_bad_rows: Literal["error", "skip"] = Field(
+        "error", description="skip: leave them out, and record each in the ledger."
+    )
 
 
 class _CurriculumSection(_Section):
-    intervals: int = Field(8, ge=1, le=10_000)
+    intervals: int = Field(8, ge=1, le=10_000, description="Turns of the loop.")
     top_n: StrictFloat | StrictInt = Field(0.25, description="Count, or fraction of the pool.")
 
     @field_validator("top_n")
@@ -213,7 +219,9 @@ class EdcoSection(_CurriculumSection):
     skip_top: float = Field(
         0.0, ge=0, lt=1, description="Share of the pool left out as outliers, from the top."
     )
-    order: Literal["shuffled", "descending"] = "shuffled"
+    order: Literal["shuffled", "descending"] = Field(
+        "shuffled", description="Order of training inside an interval."
+    )
 
     PAPER: ClassVar[dict[str, Any]] = {"temperature": 0.0, "skip_top": 0.0, "order": "descending"}
 
@@ -244,7 +252,9 @@ class SftSection(_Section):
     """Supervised fine-tuning with TRL's ``SFTTrainer``."""
 
     type: Literal["sft"] = "sft"
-    epochs_per_interval: float = Field(1.0, gt=0, le=1000, allow_inf_nan=False)
+    epochs_per_interval: float = Field(
+        1.0, gt=0, le=1000, allow_inf_nan=False, description="Passes over each curriculum."
+    )
     restart_optimizer: bool = Field(
         False, description="A fresh optimizer and schedule each interval, as the paper released."
     )
@@ -271,7 +281,7 @@ class EvaluationSection(_Section):
         description="exact_match: the completion, white space trimmed; "
         "numeric: the last number of the generated text equals the last of the field 'answer'.",
     )
-    max_new_tokens: int = Field(64, ge=1)
+    max_new_tokens: int = Field(64, ge=1, description="Longest answer.")
     every: int = Field(1, ge=1, description="In intervals; the last one always is evaluated.")
     max_batch_tokens: int = Field(16384, ge=1, description="Padded tokens in one batch.")
 
@@ -292,16 +302,22 @@ TrainingSection = SftSection
 class Config(_Section):
     """A whole run."""
 
-    run: RunSection = Field(default_factory=RunSection)
-    model: ModelSection
-    data: DataSection
-    scoring: ScoringSection = Field(default_factory=PrefixEntropySection)
-    curriculum: CurriculumSection = Field(default_factory=EdcoSection)
-    training: TrainingSection = Field(default_factory=SftSection)
+    run: RunSection = Field(default_factory=RunSection, description="Name, seed and place.")
+    model: ModelSection = Field(description="What is fine-tuned.")
+    data: DataSection = Field(description="What it is fine-tuned on.")
+    scoring: ScoringSection = Field(
+        default_factory=PrefixEntropySection, description="How samples are scored."
+    )
+    curriculum: CurriculumSection = Field(
+        default_factory=EdcoSection, description="Which samples are trained on."
+    )
+    training: TrainingSection = Field(
+        default_factory=SftSection, description="How the model is trained."
+    )
     evaluation: EvaluationSection | None = Field(
         None, description="null: the defaults when data.eval is given, else no evaluation."
     )
-    store: StoreSection = Field(default_factory=StoreSection)
+    store: StoreSection = Field(default_factory=StoreSection, description="The ledger.")
 
     @model_validator(mode="before")
     @classmethod

@@ -62,6 +62,9 @@ StoreOption = Annotated[
     str | None,
     typer.Option("--store", help="Ledger URL. Default: $EDCO_STORE, else duckdb:///edco.duckdb."),
 ]
+OfflineOption = Annotated[
+    bool, typer.Option("--offline", help="With a local Prefect server, though one is configured.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
 CsvOption = Annotated[bool, typer.Option("--csv", help="Rows as CSV on standard output.")]
 
@@ -129,6 +132,7 @@ def run(
     ] = None,
     overrides: SetOption = None,
     store: StoreOption = None,
+    offline: OfflineOption = False,
 ) -> None:
     """A run, start to end."""
     from edco_core.config import load_config
@@ -136,15 +140,15 @@ def run(
     loaded = load_config(config, overrides or [])
     from flows.launch import start_run
 
-    start_run(loaded, loaded.store_url(store), run_id)
+    start_run(loaded, loaded.store_url(store), run_id, offline=offline)
 
 
 @app.command()
-def resume(run_id: RunArg, store: StoreOption = None) -> None:
+def resume(run_id: RunArg, store: StoreOption = None, offline: OfflineOption = False) -> None:
     """Carry a run on from its last finished step; a finished run says so."""
     from flows.launch import resume_run
 
-    resume_run(run_id, _store_url(store))
+    resume_run(run_id, _store_url(store), offline=offline)
 
 
 @app.command()

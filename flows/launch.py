@@ -27,21 +27,21 @@ if TYPE_CHECKING:
     from storage import Ledger
 
 
-def start_run(config: Config, store_url: str, run_id: str | None) -> str:
+def start_run(config: Config, store_url: str, run_id: str | None, *, offline: bool = False) -> str:
     """Check everything, enter the run into the ledger and carry it out; returns its id."""
     run_id = run_id or begin.new_run_id(config)
-    _carry_out(begin.start(config, store_url, run_id), store_url)
+    _carry_out(begin.start(config, store_url, run_id), store_url, offline)
     return run_id
 
 
-def resume_run(prefix: str, store_url: str) -> None:
+def resume_run(prefix: str, store_url: str, *, offline: bool = False) -> None:
     """Carry on a run; a finished one says so."""
     reading = open_ledger(store_url, read_only=True, on_wait=say)
     run_id = reading.find_run(prefix)
     if reading.run_state(run_id).status == "finished":
         say(f"run {run_id} is finished; see: {command('show', run_id, store_url)}")
         return
-    _carry_out(lambda: begin.reopen(store_url, run_id), store_url)
+    _carry_out(lambda: begin.reopen(store_url, run_id), store_url, offline)
 
 
 def _without_address(config: Config) -> Config:
@@ -49,11 +49,11 @@ def _without_address(config: Config) -> Config:
     return config.model_copy(update={"store": config.store.model_copy(update={"url": None})})
 
 
-def _carry_out(own: Callable[[], OpenRun], store_url: str) -> None:
+def _carry_out(own: Callable[[], OpenRun], store_url: str, offline: bool) -> None:
     began = time.perf_counter()
     with ExitStack() as stack:
         # The server starts in the background while torch, TRL and the model are loading.
-        server = stack.enter_context(prefect_api())
+        server = stack.enter_context(prefect_api(offline=offline))
         run = own()
         with run.owned(), run.stopping_on_signals():
             from prefect.exceptions import Pause, TerminationSignal

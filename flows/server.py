@@ -39,13 +39,13 @@ def quiet_prefect() -> None:
 
 
 @contextmanager
-def prefect_api() -> Iterator[PendingServer | None]:
+def prefect_api(*, offline: bool = False) -> Iterator[PendingServer | None]:
     """Make sure there is a Prefect API: the configured one, or a local one for this block.
 
-    A local one starts in the background; ``ready()`` waits for it.  None: one is configured.
+    ``offline``: a local one although another is configured.  A local one starts in the background; ``ready()`` waits for it.  None: one is configured.
     """
     quiet_prefect()
-    if (url := _configured_api_url()) is not None:
+    if not offline and (url := _configured_api_url()) is not None:
         _check_answers(url)
         yield None
         return
@@ -142,7 +142,7 @@ def _check_answers(url: str) -> None:
         raise EdcoError(
             f"the configured Prefect server {masked(url)} does not answer "
             f"({type(error).__name__}). Start it with 'prefect server start', or "
-            "unset PREFECT_API_URL to run with a local one."
+            "run with a local one: --offline."
         ) from error
 
 
