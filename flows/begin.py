@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from edco_core.config import Config
-from edco_core.errors import NotFoundError
+from edco_core.errors import InputError, NotFoundError
 from flows.display import say
 from flows.prepare import (
     Inputs,
@@ -37,6 +37,9 @@ Own = Callable[[], "OpenRun"]
 
 WhenFinished = Literal["skip", "again"]
 
+NO_TRAINER = "none"
+"""The trainer of a run that only scored a pool (flows/score_pool.py)."""
+
 
 def new_run_id(config: Config) -> str:
     """The run's name and the time, and enough at random that two never meet."""
@@ -55,6 +58,12 @@ def start(config: Config, store_url: str, run_id: str) -> Own:
 
 def reopen(store_url: str, run_id: str) -> OpenRun:
     """Own a run that is in the ledger."""
+    reading = open_ledger(store_url, read_only=True, on_wait=say)
+    if queries.run(reading, run_id)["trainer"] == NO_TRAINER:
+        raise InputError(
+            f"run {run_id} only scores a pool, and nothing is left to train. Start the flow "
+            "score_pool again; scores that are there are kept."
+        )
     from flows import open_run
 
     return open_run.reopen(_own_ledger(store_url), run_id)
@@ -141,13 +150,17 @@ def _carry_on(store_url: str, run_id: str, status: str, why: str) -> Work:
     return Work(run_id, reason, lambda: reopen(store_url, run_id))
 
 
+def has_ledger(store_url: str) -> bool:
+    """Whether there is one to read."""
+    return Database(store_url, read_only=True).exists() and db_current(store_url) is not None
+
+
 def _known_runs(store_url: str) -> dict[str, str]:
-    """Run id to status, newest first; nothing where there is no ledger yet."""
-    database = Database(store_url, read_only=True)
-    if not database.exists() or db_current(store_url) is None:
+    """Runs that train: id to status, newest first; nothing where there is no ledger yet."""
+    if not has_ledger(store_url):
         return {}
-    ledger = open_ledger(store_url, read_only=True, on_wait=say)
-    return {row["run_id"]: row["status"] for row in queries.runs(ledger)}
+    rows = queries.runs(open_ledger(store_url, read_only=True, on_wait=say))
+    return {row["run_id"]: row["status"] for row in rows if row["trainer"] != NO_TRAINER}
 
 
 def _is_same(store_url: str, run_id: str, inputs: Inputs) -> bool:

@@ -200,6 +200,16 @@ NameOption = Annotated[
 CronOption = Annotated[str | None, typer.Option(help="Schedule, as in '0 2 * * *'.")]
 IntervalOption = Annotated[str | None, typer.Option(help="Schedule: every 90s, 30m, 12h or 1d.")]
 TimezoneOption = Annotated[str, typer.Option(help="Time zone of the schedule.")]
+ScoresOnlyOption = Annotated[
+    bool, typer.Option("--scores-only", help="Score the pool and train nothing.")
+]
+CheckpointOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Of --scores-only: folder of an adapter or a model. Default: the base model.",
+        metavar="DIR",
+    ),
+]
 
 
 @app.command()
@@ -212,23 +222,26 @@ def deploy(
     cron: CronOption = None,
     interval: IntervalOption = None,
     timezone: TimezoneOption = "UTC",
+    scores_only: ScoresOnlyOption = False,
+    checkpoint: CheckpointOption = None,
     overrides: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Register a fine-tune on the Prefect server, with or without a schedule."""
+    """Register a fine-tune on your Prefect server, with or without a schedule."""
     from edco_core.config import load_config
 
     loaded = load_config(config, overrides or [])
     from flows import deployments
 
     schedule = deployments.schedule_from(cron, interval, timezone)
-    facts = deployments.deploy(loaded, name=name, work_pool=work_pool, schedule=schedule)
+    request = deployments.Request(loaded, name, schedule, scores_only, checkpoint)
+    facts = deployments.deploy(request, work_pool=work_pool)
     if as_json:
         _print_json(facts)
         return
     print(f"deployment {facts['deployment']} on {facts['server']}")
-    _say(f"to run what is scheduled: prefect worker start --pool {work_pool}")
-    _say(f"to start one now: prefect deployment run '{facts['deployment']}'")
+    _say(f"to carry out its runs: prefect worker start --pool {work_pool}")
+    _say(f"to start a run now: prefect deployment run '{facts['deployment']}'")
 
 
 @app.command()
@@ -238,16 +251,18 @@ def serve(
     cron: CronOption = None,
     interval: IntervalOption = None,
     timezone: TimezoneOption = "UTC",
+    scores_only: ScoresOnlyOption = False,
+    checkpoint: CheckpointOption = None,
     overrides: SetOption = None,
 ) -> None:
-    """Deploy and carry out on this machine, without a work pool, until stopped."""
+    """Deploy, and carry out runs in this process's children until it is stopped."""
     from edco_core.config import load_config
 
     loaded = load_config(config, overrides or [])
     from flows import deployments
 
     schedule = deployments.schedule_from(cron, interval, timezone)
-    deployments.serve(loaded, name=name, schedule=schedule)
+    deployments.serve(deployments.Request(loaded, name, schedule, scores_only, checkpoint))
 
 
 @runs_app.callback()

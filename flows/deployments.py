@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
+from prefect import Flow
 from prefect import serve as prefect_serve
 from prefect.automations import Automation
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -31,6 +34,7 @@ from flows.finetune import finetune
 from flows.flow_run import NO_SIGN_OF_LIFE
 from flows.form import show_as_configured
 from flows.prepare import with_absolute_paths
+from flows.score_pool import score_pool
 from flows.server import HEARTBEAT_S, configured_server
 from storage import masked
 from storage.address import absolute
@@ -42,25 +46,32 @@ AUTOMATION = "edco: a run without heartbeats has crashed"
 _ENDED = ("Completed", "Failed", "Cancelled", "Crashed", "Paused", "Suspended")
 
 
-def deploy(
-    config: Config,
-    *,
-    name: str | None,
-    work_pool: str,
-    schedule: Schedule | None,
-) -> dict[str, Any]:
-    """Register the fine-tune on the configured server; again, to change it.
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is to be deployed, as it was typed."""
+
+    config: Config
+    name: str | None = None
+    schedule: Schedule | None = None
+    scores_only: bool = False
+    checkpoint: str | None = None
+    """Of ``scores_only``: what scores; None: the base model."""
+
+
+def deploy(request: Request, *, work_pool: str) -> dict[str, Any]:
+    """Register the flow on the configured server; again, to change it.
 
     Raises InputError for a configuration that must not be stored there.
     """
     server = configured_server()
-    deployment = _deployment(config, name=name, work_pool=work_pool, schedule=schedule)
+    deployment = _deployment(request, work_pool)
     with get_client(sync_client=True) as client:
         made_pool = _make_work_pool(client, work_pool)
     install_automation()
     deployment.apply()
+    schedule = request.schedule
     return {
-        "deployment": f"{finetune.name}/{deployment.name}",
+        "deployment": f"{deployment.flow_name}/{deployment.name}",
         "server": masked(server),
         "work_pool": work_pool,
         "work_pool_made": made_pool,
@@ -68,24 +79,34 @@ def deploy(
     }
 
 
-def serve(config: Config, *, name: str | None, schedule: Schedule | None) -> None:
+def serve(request: Request) -> None:
     """The same without a work pool: runs are children of this process, until it is stopped."""
     configured_server()
-    deployment = _deployment(config, name=name, work_pool=None, schedule=schedule)
+    deployment = _deployment(request, None)
     install_automation()
     os.environ.update(_environment())
     prefect_serve(deployment, heartbeat_seconds=HEARTBEAT_S)
 
 
-def _deployment(
-    config: Config, *, name: str | None, work_pool: str | None, schedule: Schedule | None
-) -> RunnerDeployment:
-    config = _as_stored(config)
-    deployment = finetune.to_deployment(
-        name=name or config.run.name,
-        parameters={"config": config.model_dump(mode="json")},
-        schedules=[] if schedule is None else [schedule],
-        tags=["edco", config.curriculum.type, config.training.type],
+def _deployment(request: Request, work_pool: str | None) -> RunnerDeployment:
+    if request.checkpoint is not None and not request.scores_only:
+        raise InputError("--checkpoint goes with --scores-only; a fine-tune starts from 'model'.")
+    config = _as_stored(request.config)
+    flow: Flow[..., Any] = score_pool if request.scores_only else finetune
+    name = request.name or f"{config.run.name}{'-scores' if request.scores_only else ''}"
+    parameters: dict[str, Any] = {"config": config.model_dump(mode="json")}
+    tags = ["edco"]
+    if request.scores_only:
+        tags.append(config.scoring.type)
+        if request.checkpoint is not None:
+            parameters["checkpoint"] = str(Path(request.checkpoint).expanduser().resolve())
+    else:
+        tags += [config.curriculum.type, config.training.type]
+    deployment = flow.to_deployment(
+        name=name,
+        parameters=parameters,
+        schedules=[] if request.schedule is None else [request.schedule],
+        tags=tags,
         work_pool_name=work_pool,
         job_variables={"env": _environment()} if work_pool else {},
         # The project is installed where runs are carried out; no code is fetched.
@@ -144,7 +165,10 @@ def install_automation() -> None:
                 {"prefect.resource.id": "prefect.flow-run.*"}
             ),
             match_related=ResourceSpecification.model_validate(
-                {"prefect.resource.role": "flow", "prefect.resource.name": finetune.name}
+                {
+                    "prefect.resource.role": "flow",
+                    "prefect.resource.name": [finetune.name, score_pool.name],
+                }
             ),
             for_each={"prefect.resource.id"},
             after={"prefect.flow-run.heartbeat"},

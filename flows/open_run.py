@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import dataclasses
 import logging
 import shutil
@@ -42,7 +41,6 @@ from edco_core.loading import ModelHost, base_fingerprint, pick_device
 from edco_core.records import Evaluation, Lease, Pool, RunStatus
 from edco_core.scoring import Scorer, build_scorer
 from edco_core.training.sft import Plan, SftTrainer
-from flows import say_nothing_more
 from flows.display import OnProgress, progress, say
 from flows.flow_run import FlowRun, deferring_sigterm, raise_if_told_by_runner
 from flows.prepare import Prepared, load_pools, run_spec
@@ -278,18 +276,20 @@ class OpenRun:
 
 
 @contextmanager
-def carrying_out(own: Callable[[], OpenRun], flow_run: FlowRun) -> Iterator[OpenRun]:
+def carrying_out(
+    own: Callable[[], OpenRun], flow_run: FlowRun, *, warm_up: bool = True
+) -> Iterator[OpenRun]:
     """Own a run, unless this process does already, and let the flow run speak for it."""
     run = own()
     with ExitStack() as stack:
         if not is_open(run.run_id):
             stack.enter_context(run.owned())
-            atexit.register(say_nothing_more)
         # Also where the command line did so already: Prefect has put its own handler since.
         stack.enter_context(run.stopping_on_signals())
         run.flow_run = flow_run
         flow_run.shown.label(run)
-        run.warm_up()
+        if warm_up:
+            run.warm_up()
         try:
             yield run
         except CancelledRun:  # of a task that was paused

@@ -42,7 +42,8 @@ def quiet_prefect() -> None:
 def prefect_api(*, offline: bool = False) -> Iterator[PendingServer | None]:
     """Make sure there is a Prefect API: the configured one, or a local one for this block.
 
-    ``offline``: a local one although another is configured.  A local one starts in the background; ``ready()`` waits for it.  None: one is configured.
+    ``offline``: a local one although another is configured.  A local one starts in the background;
+    ``ready()`` waits for it.  None: one is configured.
     """
     quiet_prefect()
     if not offline and (url := _configured_api_url()) is not None:

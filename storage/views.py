@@ -26,7 +26,9 @@ SELECT
     d.dataset_id, r.eval_dataset_id, r.seed, r.status, r.message,
     r.current_interval, r.current_stage, r.intervals_planned,
     (SELECT CAST(count(*) AS INTEGER) FROM stages s
-      WHERE s.run_key = r.run_key AND s.stage = 'training') AS intervals_done,
+      WHERE s.run_key = r.run_key
+        AND s.stage = CASE r.trainer WHEN 'none' THEN 'scoring' ELSE 'training' END)
+        AS intervals_done,
     r.pool_size, r.top_n, r.metric,
     (SELECT e.value FROM evaluation_results e
       WHERE e.run_key = r.run_key AND e.metric = r.metric AND e.category IS NULL
@@ -60,7 +62,8 @@ JOIN datasets d ON d.dataset_key = r.dataset_key
 _INTERVAL_SUMMARY = """
 SELECT
     r.run_id, i.interval,
-    CASE WHEN t.stage IS NULL THEN 'running' ELSE 'done' END AS status,
+    CASE WHEN t.stage IS NOT NULL OR (r.trainer = 'none' AND sc.stage IS NOT NULL)
+         THEN 'done' ELSE 'running' END AS status,
     r.pool_size, i.n_scored, i.n_rescored, i.recall_estimate, i.n_selected, i.cutoff,
     i.score_mean, i.score_p50, i.score_p90, i.score_max,
     i.n_entered, i.n_first_time, i.n_returned, i.n_stayed, i.n_left, i.jaccard,

