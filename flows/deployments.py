@@ -84,7 +84,7 @@ def serve(request: Request) -> None:
     configured_server()
     deployment = _deployment(request, None)
     install_automation()
-    os.environ.update(_environment())
+    os.environ.update(environment_of_runs())
     prefect_serve(deployment, heartbeat_seconds=HEARTBEAT_S)
 
 
@@ -108,7 +108,7 @@ def _deployment(request: Request, work_pool: str | None) -> RunnerDeployment:
         schedules=[] if request.schedule is None else [request.schedule],
         tags=tags,
         work_pool_name=work_pool,
-        job_variables={"env": _environment()} if work_pool else {},
+        job_variables={"env": environment_of_runs()} if work_pool else {},
         # The project is installed where runs are carried out; no code is fetched.
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
@@ -133,7 +133,7 @@ def _as_stored(config: Config) -> Config:
     return config.model_copy(update={"store": config.store.model_copy(update={"url": stored})})
 
 
-def _environment() -> dict[str, str]:
+def environment_of_runs() -> dict[str, str]:
     """What a run's process needs in its environment."""
     return {
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_S),

@@ -121,6 +121,7 @@ class Shown:
 
     def show_interval(self, run: OpenRun, rows: queries.Rows, checkpoint: Checkpoint) -> None:
         """A table and a chart of all intervals so far, and where the files are."""
+        facts = queries.run(run.ledger, run.run_id)
 
         def show() -> None:
             from flows.charts import interval_chart  # matplotlib, which takes a second
@@ -131,7 +132,7 @@ class Shown:
                 key=f"{key}-intervals",
                 description=f"Run {run_id}: scores, turnover and accuracy, interval by interval.",
             )
-            picture = base64.b64encode(interval_chart(rows)).decode()
+            picture = base64.b64encode(interval_chart(rows, facts)).decode()
             create_image_artifact(
                 f"data:image/png;base64,{picture}",
                 key=f"{key}-chart",
