@@ -44,7 +44,7 @@ DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 KNOWN_SYSTEMS = {
     "Spark", "Hadoop", "HDFS", "Zookeeper", "OpenStack", "Windows", "Apache", "HPC",
 }  # fmt: skip
-MAX_CHARS = 300
+MAX_CHARS = 160
 """Of a prompt: a few lines are very long in a small vocabulary, and would be all that is timed."""
 NOBODY = np.empty(0, dtype=np.int64)
 
@@ -131,12 +131,12 @@ def _config(folder: Path, path: Path, *, quick: bool) -> Config:
             "model": {"name_or_path": str(model), "peft": None},
             "data": {"train": str(folder / "train.jsonl"), "eval": str(folder / "eval.jsonl")},
             "scoring": {"type": "prefix_entropy", "prefix_tokens": 4, "quick_answer": False},
-            "curriculum": {"type": "edco", "intervals": intervals, "top_n": 0.25},
+            "curriculum": {"type": "edco", "intervals": intervals, "top_n": 0.125},
             "training": {
                 "args": {
                     "learning_rate": 1e-3,
                     "lr_scheduler_type": "linear",
-                    "per_device_train_batch_size": 32,
+                    "per_device_train_batch_size": 16,
                 }
             },
             "evaluation": {"max_new_tokens": 64, "every": intervals},
