@@ -257,6 +257,18 @@ def base_folder(settings: ModelSection) -> Path:
     )
 
 
+def pinned(settings: ModelSection) -> ModelSection:
+    """The same model; of the hub, at the commit it is at now, so that a resume finds that one."""
+    if Path(settings.name_or_path).is_dir():
+        return settings
+    from huggingface_hub import snapshot_download
+
+    folder = snapshot_download(
+        settings.name_or_path, revision=settings.revision, allow_patterns=["config.json"]
+    )
+    return settings.model_copy(update={"revision": Path(folder).name})
+
+
 def base_fingerprint(settings: ModelSection) -> str:
     """A hash that tells one base model and tokenizer from another, without reading all of it.
 

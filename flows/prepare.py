@@ -35,7 +35,7 @@ class Prepared:
     """A configuration that has passed every check, with its data and its plan."""
 
     config: Config
-    """With absolute paths, so that a resume works from any folder."""
+    """With absolute paths and the commit of a hub model, so that a resume finds them anywhere."""
     pool: Pool
     eval_pool: Pool | None
     plan: Plan
@@ -64,7 +64,7 @@ def complete(inputs: Inputs) -> Prepared:
 
     Takes seconds, for the imports of torch and TRL.  Raises InputError and its kin.
     """
-    from edco_core.loading import check_model
+    from edco_core.loading import check_model, pinned
     from edco_core.prompts import check_chat_template
     from edco_core.training.sft import make_plan
 
@@ -78,6 +78,7 @@ def complete(inputs: Inputs) -> Prepared:
     for pool in (inputs.pool, inputs.eval_pool):
         if pool is not None:
             check_chat_template(pool, tokenizer)
+    config = config.model_copy(update={"model": pinned(config.model)})
     return Prepared(config, inputs.pool, inputs.eval_pool, plan)
 
 

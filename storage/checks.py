@@ -49,5 +49,7 @@ def refuse_ordinals(where: str, ordinals: Any, pool_size: int, *, distinct: bool
         raise LedgerError(
             f"{where}: ordinals from {low} to {high} came, the pool has 0 to {pool_size - 1}"
         )
-    if distinct and len(np.unique(ordinals)) != len(ordinals):
-        raise LedgerError(f"{where}: the same sample came twice")
+    if distinct:
+        ascending = np.sort(ordinals)
+        if (ascending[1:] == ascending[:-1]).any():
+            raise LedgerError(f"{where}: the same sample came twice")

@@ -77,41 +77,44 @@ class LedgerPart:
         lose it: on Postgres nobody else gets at the run's row meanwhile, on DuckDB at the file.
         """
         with self._database.writing() as connection:
-            hold(connection, lease)
+            held = hold(connection, lease)
             yield connection
-            extend(connection, lease, self._database.utc_now(connection))
+            extend(connection, lease, held, self._database.utc_now(connection))
 
 
-def hold(connection: Connection, lease: Lease) -> None:
-    """Lock the run's row until the end of the transaction, if this owner still has it."""
+def hold(connection: Connection, lease: Lease) -> Any:
+    """Lock the run's row until the end of the transaction, if this owner still has it.
+
+    How long the lease is and lasts. Raises LeaseLostError.
+    """
     held = connection.execute(
         text(
             "UPDATE runs SET lease_token = lease_token WHERE run_key = :key "
-            "AND lease_token = :token AND lease_owner = :owner"
+            "AND lease_token = :token AND lease_owner = :owner "
+            "RETURNING lease_ttl_s, lease_expires_at"
         ),
         {"key": lease.run_key, "token": lease.token, "owner": lease.owner},
-    )
-    if held.rowcount != 1:
+    ).first()
+    if held is None:
         raise LeaseLostError(
             f"run {lease.run_id} is no longer owned by this process ({lease.owner}); "
             "nothing was written. See who has it: edco runs"
         )
+    return held
 
 
-def extend(connection: Connection, lease: Lease, now: datetime, ttl_s: float | None = None) -> None:
+def extend(
+    connection: Connection, lease: Lease, held: Any, now: datetime, ttl_s: float | None = None
+) -> None:
     """Let a held lease last its time from now on, and never less than it would have."""
-    known = connection.execute(
-        text("SELECT lease_ttl_s, lease_expires_at FROM runs WHERE run_key = :key"),
-        {"key": lease.run_key},
-    ).one()
-    ttl_s = known.lease_ttl_s if ttl_s is None else ttl_s
+    ttl_s = held.lease_ttl_s if ttl_s is None else ttl_s
     connection.execute(
         text(
             "UPDATE runs SET lease_ttl_s = :ttl, lease_expires_at = :expires WHERE run_key = :key"
         ),
         {
             "ttl": ttl_s,
-            "expires": max(known.lease_expires_at, now + timedelta(seconds=ttl_s)),
+            "expires": max(held.lease_expires_at, now + timedelta(seconds=ttl_s)),
             "key": lease.run_key,
         },
     )

@@ -159,8 +159,8 @@ class Runs(LedgerPart):
     def renew(self, lease: Lease, ttl_s: float = DEFAULT_TTL_S) -> None:
         """Own the run for ``ttl_s`` seconds from now. Raises LeaseLostError."""
         with self._database.writing() as connection:
-            hold(connection, lease)
-            extend(connection, lease, self._database.utc_now(connection), ttl_s)
+            held = hold(connection, lease)
+            extend(connection, lease, held, self._database.utc_now(connection), ttl_s)
 
     @retried
     def release(self, lease: Lease, status: RunStatus, message: str | None = None) -> None:

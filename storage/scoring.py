@@ -72,10 +72,8 @@ class Scoring(StagePart):
             raise LedgerError(f"{where}: the arrays of a shard have different lengths")
         refuse_not_finite(where, "scores", shard.ordinals, shard.scores)
         with self._fenced(lease) as connection:
-            refuse_finished(connection, lease, interval, "scoring")
-            pool_size = run_row(connection, lease.run_id).pool_size
-            refuse_ordinals(where, shard.ordinals, pool_size)
-            known = self._scored_before(connection, lease, interval, pool_size)
+            known = self._scored_before(connection, lease, interval)
+            refuse_ordinals(where, shard.ordinals, len(known.is_scored))
             if known.is_scored[shard.ordinals].any():
                 raise AlreadyKeptError(f"{where}: samples of this shard are scored already")
             self._scored = None  # asked for anew when nobody tells whether this was committed
@@ -140,9 +138,8 @@ class Scoring(StagePart):
         keys = {"key": lease.run_key, "interval": interval}
         with self._fenced(lease) as connection:
             self._begin(connection, lease, interval, "scoring")
-            pool_size = run_row(connection, lease.run_id).pool_size
-            is_scored = self._scored_before(connection, lease, interval, pool_size).is_scored
-            n_rescored = int(np.count_nonzero(is_scored))
+            is_scored = self._scored_before(connection, lease, interval).is_scored
+            pool_size, n_rescored = len(is_scored), int(np.count_nonzero(is_scored))
             shards = _shards(connection, lease.run_key, interval)
             if carry_forward and n_rescored < pool_size:
                 shards = chain(shards, self._carried(connection, lease, interval, is_scored))
@@ -220,12 +217,12 @@ class Scoring(StagePart):
             earlier_scored_at_interval=found["earlier_scored_at_interval"].astype(np.int64),
         )
 
-    def _scored_before(
-        self, connection: Connection, lease: Lease, interval: int, pool_size: int
-    ) -> _Scored:
+    def _scored_before(self, connection: Connection, lease: Lease, interval: int) -> _Scored:
         """What this owner knows of a half-scored pool; nobody else can have added to it."""
         key = (lease.run_id, lease.token, interval)
         if self._scored is None or self._scored.key != key:
+            refuse_finished(connection, lease, interval, "scoring")
+            pool_size = run_row(connection, lease.run_id).pool_size
             self._scored = _Scored(key, np.zeros(pool_size, np.bool_))
             for shard in _shards(connection, lease.run_key, interval):
                 self._scored.is_scored[shard.ordinals] = True

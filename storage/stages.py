@@ -111,8 +111,9 @@ class Stages(StagePart):
             raise LedgerError(f"{where}: the cutoff is {selection.cutoff}, not a finite number")
         with self._fenced(lease) as connection:
             self._begin(connection, lease, interval, "selection")
-            refuse_ordinals(where, selection.ordinals, run_row(connection, lease.run_id).pool_size)
-            insert_selection(self._database, connection, lease, interval, selection)
+            pool_size = run_row(connection, lease.run_id).pool_size
+            refuse_ordinals(where, selection.ordinals, pool_size)
+            insert_selection(self._database, connection, lease, interval, pool_size, selection)
             self._finish(connection, lease, interval, "selection", seconds, facts)
 
     @retried

@@ -1,4 +1,4 @@
-"""How a new curriculum differs from the earlier ones, computed once, in the database.
+"""How a new curriculum differs from the earlier ones, computed once.
 
 ``selected_samples`` has what is known of each sample selected so far, so that this costs the same
 however many intervals there were: ``times_selected`` (up to and including the last) and ``streak``
@@ -7,39 +7,23 @@ however many intervals there were: ``times_selected`` (up to and including the l
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 import pyarrow as pa
-from sqlalchemy import Column, Connection, MetaData, Table, bindparam, insert, text
+from sqlalchemy import Connection, insert, text
 
 from edco_core.records import Lease, Selection
 from storage import tables
 from storage.engine import Database
 from storage.part import dump
+from storage.stage_part import bulk_keys
 
-_INCOMING = Table(
-    "incoming_selection",
-    MetaData(),
-    *(
-        Column(column.name, column.type)
-        for column in tables.selections.columns
-        if column.name in ("ordinal", "score", "probability", "position", "rank")
-    ),
-)
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
-# e: the sample's last selection so far, if there was one.
-_INSERT = """
-INSERT INTO {selections}
-    (run_key, run_id, ordinal, score, probability, position, rank, interval,
-     change, times_selected, streak)
-SELECT
-    :key, :run_id, n.ordinal, n.score, n.probability, n.position, n.rank, :interval,
-    CASE WHEN e.ordinal IS NULL THEN :first_time
-         WHEN e.last_interval = :interval - 1 THEN :stayed ELSE :returned END,
-    coalesce(e.times_selected, 0) + 1,
-    CASE WHEN e.last_interval = :interval - 1 THEN e.streak + 1 ELSE 1 END
-FROM incoming_selection n
-LEFT JOIN {selected_samples} e ON e.run_key = :key AND e.ordinal = n.ordinal
-ORDER BY n.ordinal
-"""
+    from edco_core.records import Ints
 
 _UPDATE_SELECTED = """
 UPDATE {selected_samples} AS e SET
@@ -51,64 +35,86 @@ WHERE x.run_key = :key AND x.interval = :interval AND x.times_selected > 1
     AND e.run_key = :key AND e.ordinal = x.ordinal
 """
 
-_INSERT_SELECTED = """
-INSERT INTO {selected_samples}
-    (run_key, run_id, ordinal, score_first, score_last, score_sum, times_selected, streak,
-     longest_streak, first_interval, last_interval)
-SELECT run_key, run_id, ordinal, score, score, score, 1, 1, 1, interval, interval
-FROM {selections} WHERE run_key = :key AND interval = :interval AND times_selected = 1
-ORDER BY ordinal
-"""
+_NEVER = -2
+"""Stands for the last interval of a sample that was not selected before: none comes after it."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Earlier:
+    """What is known of samples before an interval: arrays of one length."""
+
+    times_selected: NDArray[np.int32]
+    streak: NDArray[np.int16]
+    last_interval: NDArray[np.int16]
 
 
 def insert_selection(
-    database: Database, connection: Connection, lease: Lease, interval: int, selection: Selection
+    database: Database,
+    connection: Connection,
+    lease: Lease,
+    interval: int,
+    pool_size: int,
+    selection: Selection,
 ) -> None:
     """Write a curriculum with its change codes, its rule, and its turnover."""
-    run_key = lease.run_key
-    keys = {"key": run_key, "interval": interval}
-    parts = {
-        table.name: database.part(table, run_key)
-        for table in (tables.selections, tables.selected_samples)
-    }
+    keys = {"key": lease.run_key, "interval": interval}
     n_selected = len(selection.ordinals)
-    connection.exec_driver_sql(
-        "CREATE TEMPORARY TABLE incoming_selection (ordinal INTEGER, score DOUBLE PRECISION, "
-        "probability DOUBLE PRECISION, position INTEGER, rank INTEGER)"
-    )
+    positions = np.argsort(selection.ordinals)
+    ordinals = selection.ordinals[positions]
+    earlier = _earlier(database, connection, lease, interval, pool_size, ordinals)
+    new = earlier.times_selected == 0
+    stayed = earlier.last_interval == interval - 1
+    codes = tables.CHANGE_CODES
+    change = np.select([new, stayed], [codes["first_time"], codes["stayed"]], codes["returned"])
+    times_selected = earlier.times_selected + 1
+    streak = np.where(stayed, earlier.streak + 1, 1)
+    scores = selection.scores[positions]
     chances = selection.probabilities
     database.bulk_insert(
         connection,
-        _INCOMING,
+        tables.selections,
         pa.table(
             {
-                "ordinal": selection.ordinals,
-                "score": selection.scores,
-                "probability": pa.nulls(n_selected, pa.float64()) if chances is None else chances,
-                "position": pa.array(range(n_selected), pa.int32()),
-                "rank": selection.ranks,
+                "ordinal": ordinals,
+                "score": scores,
+                "probability": (
+                    pa.nulls(n_selected, pa.float64()) if chances is None else chances[positions]
+                ),
+                "position": positions,
+                "rank": selection.ranks[positions],
+                "change": change,
+                "times_selected": times_selected,
+                "streak": streak,
             }
         ),
+        constants=bulk_keys(lease, interval),
     )
-    integers = tables.selections.c.interval.type
-    statement = text(_INSERT.format(**parts)).bindparams(
-        bindparam("run_id", type_=tables.selections.c.run_id.type),
-        *(
-            bindparam(name, type_=integers)
-            for name in ("key", "interval", "first_time", "returned", "stayed")
-        ),
-    )
-    connection.execute(statement, {**keys, "run_id": lease.run_id, **tables.CHANGE_CODES})
-    if interval > 0:
+    if not new.all():
+        parts = {
+            table.name: database.part(table, lease.run_key)
+            for table in (tables.selections, tables.selected_samples)
+        }
         connection.execute(text(_UPDATE_SELECTED.format(**parts)), keys)
-    connection.execute(text(_INSERT_SELECTED.format(**parts)), keys)
-    connection.exec_driver_sql("DROP TABLE incoming_selection")
+    ones = np.ones(np.count_nonzero(new), np.int16)
+    database.bulk_insert(
+        connection,
+        tables.selected_samples,
+        pa.table(
+            {
+                "ordinal": ordinals[new],
+                **dict.fromkeys(("score_first", "score_last", "score_sum"), scores[new]),
+                **dict.fromkeys(("times_selected", "streak", "longest_streak"), ones),
+                **dict.fromkeys(("first_interval", "last_interval"), ones * interval),
+            }
+        ),
+        constants={"run_key": lease.run_key, "run_id": lease.run_id},
+    )
     for table in (tables.selections, tables.selected_samples):
-        database.refresh_statistics(connection, table, run_key, interval)
+        database.refresh_statistics(connection, table, lease.run_key, interval)
     connection.execute(
         insert(tables.selection_rules),
         {
-            "run_key": run_key,
+            "run_key": lease.run_key,
             "interval": interval,
             "reason": selection.reason,
             "cutoff": selection.cutoff,
@@ -116,15 +122,44 @@ def insert_selection(
             "generator": dump(selection.generator),
         },
     )
-    changes = dict.fromkeys(tables.CHANGE_CODES.values(), 0) | dict(
-        connection.execute(
-            text(
-                f"SELECT change, count(*) FROM {parts['selections']} "
-                "WHERE run_key = :key AND interval = :interval GROUP BY change"
-            ),
-            keys,
-        ).all()
-    )
+    n_first_time, n_stayed = int(np.count_nonzero(new)), int(np.count_nonzero(stayed))
+    _update_stats(connection, keys, n_selected, n_first_time, n_stayed, selection.cutoff)
+
+
+def _earlier(
+    database: Database,
+    connection: Connection,
+    lease: Lease,
+    interval: int,
+    pool_size: int,
+    ordinals: Ints,
+) -> _Earlier:
+    """What is known of these samples before the interval."""
+    times_selected = np.zeros(pool_size, np.int32)
+    streak = np.zeros(pool_size, np.int16)
+    last_interval = np.full(pool_size, _NEVER, np.int16)
+    if interval > 0:
+        found = database.fetch_arrays(
+            connection,
+            "SELECT ordinal, times_selected, streak, last_interval "
+            f"FROM {database.part(tables.selected_samples, lease.run_key)} WHERE run_key = :key",
+            {"ordinal": "i4", "times_selected": "i4", "streak": "i2", "last_interval": "i2"},
+            key=lease.run_key,
+        )
+        times_selected[found["ordinal"]] = found["times_selected"]
+        streak[found["ordinal"]] = found["streak"]
+        last_interval[found["ordinal"]] = found["last_interval"]
+    return _Earlier(times_selected[ordinals], streak[ordinals], last_interval[ordinals])
+
+
+def _update_stats(
+    connection: Connection,
+    keys: dict[str, Any],
+    n_selected: int,
+    n_first_time: int,
+    n_stayed: int,
+    cutoff: float | None,
+) -> None:
     n_previous = connection.execute(
         text(
             "SELECT n_selected FROM interval_stats "
@@ -132,7 +167,6 @@ def insert_selection(
         ),
         keys,
     ).scalar()
-    n_stayed = changes[tables.CHANGE_CODES["stayed"]]
     union = n_selected + (n_previous or 0) - n_stayed
     connection.execute(
         text(
@@ -144,10 +178,10 @@ def insert_selection(
         {
             **keys,
             "n_selected": n_selected,
-            "cutoff": selection.cutoff,
+            "cutoff": cutoff,
             "n_entered": n_selected - n_stayed,
-            "n_first_time": changes[tables.CHANGE_CODES["first_time"]],
-            "n_returned": changes[tables.CHANGE_CODES["returned"]],
+            "n_first_time": n_first_time,
+            "n_returned": n_selected - n_stayed - n_first_time,
             "n_stayed": n_stayed,
             "n_left": (n_previous or 0) - n_stayed,
             "jaccard": None if n_previous is None or union == 0 else n_stayed / union,

@@ -1,7 +1,8 @@
 """Checkpoints that were removed, and pools of which only a part was scored anew.
 
 The table ``checkpoints`` makes room for the view of that name.  So far every sample was scored at
-every interval.
+every interval.  On Postgres shards are no longer compressed in vain, and filling
+``selected_samples`` costs one tree less.
 
 Revision ID: 0003
 Revises: 0002
@@ -20,10 +21,20 @@ views_sha256 = "04502f78718e1defd0d42c6f54f5e04b1b535f784a1484bd1a2d4fd6ffbfefad
 """The views this revision was released with: whoever changes a view adds a revision."""
 
 
+ON_POSTGRES = (
+    "ALTER INDEX checkpoints_pkey RENAME TO saved_checkpoints_pkey",
+    "ALTER TABLE score_shards ALTER COLUMN ordinals SET STORAGE EXTERNAL, "
+    "ALTER COLUMN scores SET STORAGE EXTERNAL, ALTER COLUMN n_tokens SET STORAGE EXTERNAL",
+    "DROP INDEX selected_samples_ordinal_idx",
+    "CREATE INDEX ON selected_samples USING brin (ordinal) WITH (pages_per_range = 64)",
+)
+
+
 def upgrade() -> None:
     op.execute("ALTER TABLE checkpoints RENAME TO saved_checkpoints")
     if op.get_bind().dialect.name == "postgresql":
-        op.execute("ALTER INDEX checkpoints_pkey RENAME TO saved_checkpoints_pkey")
+        for statement in ON_POSTGRES:
+            op.execute(statement)
     op.execute("ALTER TABLE saved_checkpoints ADD COLUMN removed_at TIMESTAMP")
     op.execute("ALTER TABLE interval_stats ADD COLUMN n_rescored INTEGER")
     op.execute("ALTER TABLE interval_stats ADD COLUMN recall_estimate DOUBLE PRECISION")

@@ -35,13 +35,17 @@ def scores_with(kind: str) -> np.ndarray:
     }[kind]
 
 
+def in_chunks(chunk: int) -> dict[str, int]:
+    return {"in_memory": SIZE if chunk == SIZE else 0, "chunk": chunk}
+
+
 @pytest.mark.parametrize("chunk", [SIZE, 333, 64, 7])
 @pytest.mark.parametrize(
     "kind", ["all different", "many ties", "all equal", "one far above", "negative and zero"]
 )
 def test_ranks_and_statistics_are_those_of_the_whole_pool(kind: str, chunk: int) -> None:
     scores = scores_with(kind)
-    with ranked(shards(scores), SIZE, 0, "run r", chunk) as result:
+    with ranked(shards(scores), SIZE, 0, "run r", **in_chunks(chunk)) as result:
         table = pa.Table.from_batches(list(result.batches))
     assert table["ordinal"].to_pylist() == list(range(SIZE))
     assert table["score"].to_numpy().tobytes() == scores.tobytes()
@@ -62,9 +66,12 @@ def test_a_sample_without_a_score_or_with_two_is_refused(chunk: int) -> None:
     scores = scores_with("all different")
     with (
         pytest.raises(LedgerError, match="run r: 999 of 1000 samples are scored"),
-        ranked(shards(scores[:999]), SIZE, 0, "run r", chunk),
+        ranked(shards(scores[:999]), SIZE, 0, "run r", **in_chunks(chunk)),
     ):
         pass
     twice = [*shards(scores[:999]), ScoreShard(np.array([3]), np.array([1.0]), np.array([1]))]
-    with pytest.raises(LedgerError, match="scored twice"), ranked(twice, SIZE, 0, "run r", chunk):
+    with (
+        pytest.raises(LedgerError, match="scored twice"),
+        ranked(twice, SIZE, 0, "run r", **in_chunks(chunk)),
+    ):
         pass
