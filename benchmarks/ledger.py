@@ -34,11 +34,11 @@ class Sizes:
     intervals: int = 20
     few_intervals: int = 2
     other_intervals: int = 5
-    num_others: int = 20
-    shard_rows: int = 16_384
+    num_others: int = 2
+    shard_rows: int = 65_536
     num_sqlalchemy: int = 20_000
-    write_repeats: int = 5
-    query_repeats: int = 15
+    write_repeats: int = 3
+    query_repeats: int = 9
     memory_repeats: int = 1
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
 
+from duckdb import CatalogException
 from sqlalchemy import (
     Connection,
     Engine,
@@ -470,6 +471,22 @@ class Connecting:
         else:
             hint = "check that the server runs and the address is right"
         return LedgerError(f"the ledger {self.address} cannot be reached: {problem}; {hint}")
+
+
+def first_value(connection: Connection, sql: str) -> Any:
+    """What a query gives, as committed before; None also where its table is not there.
+
+    For DuckDB, and what is asked with every command: to look whether there is a table takes it
+    longer than all else in opening a ledger, and a query that fails would end the transaction.
+    """
+    driver = connection.connection.driver_connection
+    assert driver is not None
+    with driver.duplicate() as other:
+        try:
+            row = other.execute(sql).fetchone()
+        except CatalogException:
+            return None
+    return row[0] if row else None
 
 
 def _advice(problem: str) -> str:

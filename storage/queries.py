@@ -36,15 +36,16 @@ SELECT * FROM turnover WHERE run_id = :run ORDER BY interval
 """
 
 _DIFFICULT = """
-SELECT d.*, s.category, s.prompt
+SELECT d.run_id, d.dataset_id, s.sample_id, d.times_selected, d.longest_streak, d.first_interval,
+       d.last_interval, d.score_first, d.score_last, d.score_mean, s.category, s.prompt
 FROM (
-    SELECT * FROM persistent_samples
+    SELECT * FROM persistent_ordinals
     WHERE run_id = :run AND longest_streak >= :min_streak{condition}
-    ORDER BY times_selected DESC, longest_streak DESC, score_last DESC, sample_id
+    ORDER BY times_selected DESC, longest_streak DESC, score_last DESC, ordinal
     LIMIT :limit
 ) d
-JOIN samples s ON s.dataset_id = d.dataset_id AND s.sample_id = d.sample_id
-ORDER BY d.times_selected DESC, d.longest_streak DESC, d.score_last DESC, d.sample_id
+JOIN samples s ON s.dataset_id = d.dataset_id AND s.ordinal = d.ordinal
+ORDER BY d.times_selected DESC, d.longest_streak DESC, d.score_last DESC, d.ordinal
 """
 
 DIFFICULT = _DIFFICULT.format(condition="")
@@ -52,22 +53,23 @@ DIFFICULT = _DIFFICULT.format(condition="")
 NEVER_LEARNED = _DIFFICULT.format(condition=" AND score_last >= score_first")
 
 WHY_SAMPLE = """
-SELECT s.* FROM samples s
-JOIN run_summary r ON r.dataset_id = s.dataset_id
-WHERE r.run_id = :run AND s.sample_id >= :low AND s.sample_id < :high
-ORDER BY s.sample_id LIMIT 6
+SELECT * FROM samples
+WHERE dataset_id = :dataset AND sample_id >= :low AND sample_id < :high
+ORDER BY sample_id LIMIT 6
 """
 
 WHY_HISTORY = """
-SELECT h.interval, h.score, h.n_tokens, h.rank, h.percentile, h.selected, h.position,
-       c.probability, h.reason, i.cutoff, c.change, h.checkpoint_id, h.scored_at_interval,
-       i.n_scored, i.n_selected, i.selection_reason, i.selection_facts
-FROM sample_history h
-JOIN interval_summary i ON i.run_id = h.run_id AND i.interval = h.interval
-LEFT JOIN curriculum c
-    ON c.run_id = h.run_id AND c.interval = h.interval AND c.sample_id = h.sample_id
-WHERE h.run_id = :run AND h.sample_id = :sample
-ORDER BY h.interval
+SELECT interval, score, n_tokens, rank, percentile, selected, position, probability, reason,
+       change, checkpoint_id, scored_at_interval
+FROM sample_history
+WHERE run_id = :run AND sample_id = :sample
+ORDER BY interval
+"""
+
+# Apart from WHY_HISTORY: planning both views at once takes DuckDB longer than both answers.
+WHY_INTERVALS = """
+SELECT interval, cutoff, n_scored, n_selected, selection_reason, selection_facts
+FROM interval_summary WHERE run_id = :run
 """
 
 CHECKPOINTS = """
@@ -164,7 +166,9 @@ def why(ledger: Ledger, run_id: str, sample_id: str, interval: int | None = None
     """
     with ledger.snapshot():
         # Ids that begin so are those from the prefix up to the prefix and the last character.
-        found = _ask(ledger, WHY_SAMPLE, run=run_id, low=sample_id, high=f"{sample_id}{_LAST}")
+        dataset_id = ledger.run_state(run_id).dataset_id
+        high = f"{sample_id}{_LAST}"
+        found = _ask(ledger, WHY_SAMPLE, dataset=dataset_id, low=sample_id, high=high)
         exact = [row for row in found if row["sample_id"] == sample_id]
         if not found:
             raise NotFoundError(
@@ -177,7 +181,11 @@ def why(ledger: Ledger, run_id: str, sample_id: str, interval: int | None = None
                 f"{sample_id!r} fits several samples: {listed}; give more of the id"
             )
         (sample,) = exact or found
-        history = _ask(ledger, WHY_HISTORY, run=run_id, sample=sample["sample_id"])
+        scored = _ask(ledger, WHY_HISTORY, run=run_id, sample=sample["sample_id"])
+        intervals = _ask(ledger, WHY_INTERVALS, run=run_id)
+    rules = {row["interval"]: row for row in intervals}
+    columns = dict.fromkeys((*scored.columns, *intervals.columns))
+    history = Rows(columns, ({**row, **rules[row["interval"]]} for row in scored))
     for row in history:
         row["selection_facts"] = json.loads(row["selection_facts"] or "null")
     answer = {"run_id": run_id, "sample": sample, "history": history}

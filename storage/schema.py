@@ -8,6 +8,7 @@ from pathlib import Path
 from sqlalchemy import Connection, text
 
 from edco_core.errors import InputError, LedgerVersionError
+from storage.connecting import first_value
 from storage.engine import Database
 from storage.tables import metadata
 from storage.views import VIEWS, view_sql
@@ -23,11 +24,14 @@ UNFINISHED = "copying"
 
 def current_revision(connection: Connection) -> str | None:
     """The revision of this database; None when there is no ledger in it."""
-    if not _tables(connection) & {"alembic_version"}:
+    ask = "SELECT version_num FROM alembic_version"
+    revision: str | None
+    if connection.dialect.name == "duckdb":
+        revision = first_value(connection, ask)
+        return revision
+    if connection.execute(text("SELECT to_regclass('alembic_version')")).scalar() is None:
         return None
-    revision: str | None = connection.execute(
-        text("SELECT version_num FROM alembic_version")
-    ).scalar()
+    revision = connection.execute(text(ask)).scalar()
     return revision
 
 

@@ -10,7 +10,8 @@ skips the rows of other runs by ``run_key``.  Nothing sorts or aggregates over t
 needs the whole pool (ranks, percentiles, turnover, counts) was computed once when its stage was
 committed.  ``{by_key: a, b}`` stands for what only DuckDB is told: that the keys are equal as well.
 Postgres would take it for a second, independent condition, expect next to no rows, and plan for
-that.
+that.  ``{hidden: a}`` is a column that Postgres is not to look rows up by: it would go through the
+scores of a sample once for each interval, instead of once.
 """
 
 from __future__ import annotations
@@ -98,15 +99,17 @@ SELECT
     s.run_id, d.dataset_id, s.interval, p.sample_id, s.score, s.n_tokens, s.rank,
     CAST(100 AS DOUBLE PRECISION) * (i.n_scored - s.rank + 1) / i.n_scored AS percentile,
     x.ordinal IS NOT NULL AS selected,
-    x.position,
+    x.position, x.probability,
     CASE WHEN x.ordinal IS NOT NULL THEN f.reason END AS reason,
+    CASE x.change WHEN 0 THEN 'first_time' WHEN 1 THEN 'returned' WHEN 2 THEN 'stayed' END
+        AS change,
     substr(c.weights_sha256, 1, 16) AS checkpoint_id,
     s.scored_at_interval
 FROM scores s
 JOIN runs r ON r.run_id = s.run_id {by_key: r, s}
 JOIN datasets d ON d.dataset_key = r.dataset_key
 JOIN pool_samples p ON p.dataset_key = r.dataset_key AND p.ordinal = s.ordinal
-JOIN interval_stats i ON i.run_key = r.run_key AND i.interval = s.interval
+JOIN interval_stats i ON i.run_key = r.run_key AND i.interval = {hidden: s.interval}
 LEFT JOIN selections x
     ON x.run_id = s.run_id {by_key: x, s}
     AND x.interval = s.interval AND x.ordinal = p.ordinal
@@ -150,6 +153,19 @@ FROM selected_samples e
 JOIN runs r ON r.run_id = e.run_id {by_key: r, e}
 JOIN datasets d ON d.dataset_key = r.dataset_key
 JOIN pool_samples p ON p.dataset_key = r.dataset_key AND p.ordinal = e.ordinal
+"""
+
+# The same by ordinal, the place in the pool: for the first few of many, whose ids are then looked
+# up in the view samples.  DuckDB would look up all of them before it sorts.
+_PERSISTENT_ORDINALS = """
+SELECT
+    e.run_id, d.dataset_id, e.ordinal,
+    e.times_selected, e.longest_streak,
+    e.first_interval, e.last_interval, e.score_first, e.score_last,
+    e.score_sum / e.times_selected AS score_mean
+FROM selected_samples e
+JOIN runs r ON r.run_id = e.run_id {by_key: r, e}
+JOIN datasets d ON d.dataset_key = r.dataset_key
 """
 
 _SAMPLES = """
@@ -220,6 +236,7 @@ VIEWS: dict[str, str] = {
     "curriculum": _CURRICULUM,
     "turnover": _TURNOVER,
     "persistent_samples": _PERSISTENT_SAMPLES,
+    "persistent_ordinals": _PERSISTENT_ORDINALS,
     "samples": _SAMPLES,
     "skipped_rows": _SKIPPED_ROWS,
     "evaluations": _EVALUATIONS,
@@ -234,7 +251,9 @@ VIEWS: dict[str, str] = {
 def view_sql(select: str, *, on_duckdb: bool) -> str:
     """A view's SELECT as that database is to have it."""
     told = r"AND \1.run_key = \2.run_key" if on_duckdb else ""
-    return re.sub(r"\{by_key: (\w), (\w)\}", told, select)
+    hidden = r"\1" if on_duckdb else r"(\1 + 0)"
+    select = re.sub(r"\{by_key: (\w), (\w)\}", told, select)
+    return re.sub(r"\{hidden: ([\w.]+)\}", hidden, select)
 
 
 VIEWS_SHA256 = hashlib.sha256(repr(sorted(VIEWS.items())).encode()).hexdigest()

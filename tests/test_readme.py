@@ -24,7 +24,9 @@ def test_every_query_can_be_asked_as_it_is_printed(sql: str, finished: Edco) -> 
     assert names
 
 
-@pytest.mark.parametrize("name", ["WHY_HISTORY", "TURNOVER", "INTERVALS", "NEVER_LEARNED"])
+@pytest.mark.parametrize(
+    "name", ["WHY_HISTORY", "WHY_INTERVALS", "TURNOVER", "INTERVALS", "NEVER_LEARNED"]
+)
 def test_the_sql_behind_a_command_is_shown_as_it_is(name: str) -> None:
     assert getattr(queries, name).strip() in [sql.strip() for sql in QUERIES]
 

@@ -1,8 +1,8 @@
 """Checkpoints that were removed, and pools of which only a part was scored anew.
 
 The table ``checkpoints`` makes room for the view of that name.  So far every sample was scored at
-every interval.  On Postgres shards are no longer compressed in vain, and filling
-``selected_samples`` costs one tree less.
+every interval.  On Postgres shards are no longer compressed in vain, block ranges are small enough
+to find one sample quickly, and filling ``selected_samples`` costs one tree less.
 
 Revision ID: 0003
 Revises: 0002
@@ -17,7 +17,7 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
-views_sha256 = "04502f78718e1defd0d42c6f54f5e04b1b535f784a1484bd1a2d4fd6ffbfefad"
+views_sha256 = "57904e127ad310d07dd963ad786569f65ca798821185a40e28af8ddeab61840b"
 """The views this revision was released with: whoever changes a view adds a revision."""
 
 
@@ -27,6 +27,10 @@ ON_POSTGRES = (
     "ALTER COLUMN scores SET STORAGE EXTERNAL, ALTER COLUMN n_tokens SET STORAGE EXTERNAL",
     "DROP INDEX selected_samples_ordinal_idx",
     "CREATE INDEX ON selected_samples USING brin (ordinal) WITH (pages_per_range = 64)",
+    "DROP INDEX scores_interval_ordinal_idx",
+    "CREATE INDEX ON scores USING brin (interval, ordinal) WITH (pages_per_range = 16)",
+    "DROP INDEX selections_interval_ordinal_idx",
+    "CREATE INDEX ON selections USING brin (interval, ordinal) WITH (pages_per_range = 16)",
 )
 
 

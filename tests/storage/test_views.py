@@ -44,11 +44,13 @@ COLUMNS = {  # the public contract
     "n_stayed n_left jaccard train_loss metric checkpoint_id scoring_seconds "
     "selection_seconds training_seconds",
     "sample_history": "run_id interval sample_id score n_tokens rank percentile selected position "
-    "reason checkpoint_id scored_at_interval",
+    "probability reason change checkpoint_id scored_at_interval",
     "curriculum": "run_id interval sample_id position rank score probability reason change",
     "turnover": "run_id interval n_selected n_entered n_first_time n_returned n_stayed n_left "
     "jaccard",
     "persistent_samples": "run_id sample_id times_selected longest_streak first_interval "
+    "last_interval score_first score_last score_mean",
+    "persistent_ordinals": "run_id dataset_id ordinal times_selected longest_streak first_interval "
     "last_interval score_first score_last score_mean",
     "samples": "dataset_id sample_id ordinal category prompt completion metadata answer source",
     "skipped_rows": "dataset_id source problem",
@@ -280,6 +282,7 @@ _KEYS = {
     "curriculum": ("run_id", "interval", "position"),
     "turnover": ("run_id", "interval"),
     "persistent_samples": ("run_id", "sample_id"),
+    "persistent_ordinals": ("run_id", "ordinal"),
     "samples": ("dataset_id", "sample_id"),
     "skipped_rows": ("dataset_id", "source"),
     "evaluations": ("run_id", "interval", "metric", "category"),
