@@ -36,7 +36,7 @@ class Sizes:
     other_intervals: int = 5
     num_others: int = 2
     shard_rows: int = 65_536
-    num_sqlalchemy: int = 20_000
+    num_sqlalchemy: int = 5_000
     write_repeats: int = 3
     query_repeats: int = 9
     memory_repeats: int = 1
@@ -60,10 +60,7 @@ def measure(*, quick: bool) -> Report:
     sizes = QUICK if quick else FULL
     forms = Forms(
         large=_form(sizes.pool, sizes.intervals),
-        smaller=(
-            _form(sizes.pool, sizes.few_intervals),
-            _form(sizes.small_pool, sizes.intervals),
-        ),
+        smaller=(_form(sizes.pool, sizes.few_intervals),),
         others=_form(sizes.small_pool, sizes.other_intervals),
         num_others=sizes.num_others,
     )

@@ -25,6 +25,24 @@ def select(spec: RunSpec, interval: int, scores: Floats) -> Selection:
     return replace(strategy.select(scores, spec.top_n, rng), generator=record)
 
 
+def draw(spec: RunSpec, interval: int, scores: Floats) -> Selection:
+    """A fourth of the pool, drawn in proportion to the scores: much quicker than ``select``."""
+    rng = np.random.default_rng([spec.seed, interval, 1])
+    times = rng.exponential(size=len(scores)) / scores
+    ordinals = np.argpartition(times, spec.top_n)[: spec.top_n]
+    ranks = np.empty(len(scores), np.int64)
+    ranks[np.argsort(-scores)] = np.arange(1, len(scores) + 1)
+    return Selection(
+        ordinals=ordinals,
+        scores=scores[ordinals],
+        ranks=ranks[ordinals],
+        probabilities=scores[ordinals] / scores.sum(),
+        reason="tempered_draw",
+        cutoff=float(scores[ordinals].min()),
+        facts={"temperature": 1.0, "top_n": spec.top_n},
+    )
+
+
 def write_run(ledger: Ledger, spec: RunSpec, shard_rows: int) -> None:
     """A finished run; each interval trains on one step only, which no question here asks for."""
     lease = ledger.create_run(spec, "benchmark")
@@ -36,7 +54,7 @@ def write_run(ledger: Ledger, spec: RunSpec, shard_rows: int) -> None:
             ledger.add_scores(lease, interval, shard)
             scores[shard.ordinals] = shard.scores
         ledger.finish_scoring(lease, interval, 1.0)
-        selection = select(spec, interval, scores)
+        selection = draw(spec, interval, scores)
         ledger.finish_selection(lease, interval, selection, 1.0)
         outcome = TrainingOutcome(
             checkpoint=make_checkpoint(spec, interval + 1),

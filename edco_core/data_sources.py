@@ -121,6 +121,7 @@ def _find_files(source: str, path: Path, key: str) -> list[tuple[str, Path]]:
         return [(_text_name(path.name), path)]
     if path.is_dir():
         root, matches = path, [path / name for name in os.listdir(path)]
+        _refuse_subfolders(source, path, key)
     else:
         fixed = next(i for i, part in enumerate(path.parts) if glob.has_magic(part))
         root = Path(*path.parts[:fixed])
@@ -138,6 +139,23 @@ def _find_files(source: str, path: Path, key: str) -> list[tuple[str, Path]]:
             f"{key}={root / '**' / '*.jsonl'}"
         )
     return [(_text_name(str(file.relative_to(root))), file) for file in files]
+
+
+def _refuse_subfolders(source: str, folder: Path, key: str) -> None:
+    """DataError for data files in subfolders beside those that a folder stands for."""
+    inside = sorted(
+        file
+        for file in folder.glob("[!.]*/*")
+        if file.is_file() and not file.name.startswith(".") and format_of(file) in READERS
+    )
+    at_top = any(file.is_file() and format_of(file) in READERS for file in folder.iterdir())
+    if inside and at_top:
+        raise DataError(
+            f"{key}: {source}: a folder stands for the files in it, and would leave out those in "
+            f"its subfolders, such as {inside[0].relative_to(folder)}. For all of them give a glob "
+            f"such as {key}={folder / '**' / '*.jsonl'}, for the others "
+            f"{key}={folder / '*.jsonl'}"
+        )
 
 
 def _text_name(name: str) -> str:

@@ -6,7 +6,6 @@ import dataclasses
 import logging
 import shutil
 import signal
-import socket
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -16,7 +15,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import psutil
 import yaml
 from prefect.exceptions import CancelledRun, Pause, TerminationSignal
 
@@ -43,6 +41,7 @@ from edco_core.scoring import Scorer, build_scorer
 from edco_core.training.sft import Plan, SftTrainer
 from flows.display import OnProgress, progress, say
 from flows.flow_run import FlowRun, deferring_sigterm, raise_if_told_by_runner
+from flows.owner import is_dead_on_this_machine, this_process
 from flows.prepare import Prepared, load_pools, run_spec
 from storage import Ledger
 
@@ -370,26 +369,3 @@ def reopen(ledger: Ledger, run_id: str) -> OpenRun:
 def write_config(run_dir: Path, config: Config) -> None:
     text = yaml.safe_dump(config.for_ledger(), sort_keys=False, allow_unicode=True)
     write_atomically(run_dir / "config.yaml", text)
-
-
-_CLOCK_TOLERANCE_S = 300.0
-"""A process's start is computed from the wall clock, which may be set meanwhile."""
-
-
-def this_process() -> str:
-    """Names this process among all machines, also after its number was given to another."""
-    process = psutil.Process()
-    return f"host={socket.gethostname()} pid={process.pid} started={process.create_time():.0f}"
-
-
-def is_dead_on_this_machine(owner: str) -> bool:
-    """True when the owner ran on this machine and is gone; False when that cannot be known."""
-    fields = dict(part.partition("=")[::2] for part in owner.split())
-    if fields.get("host") != socket.gethostname() or not fields.get("pid", "").isdigit():
-        return False
-    try:
-        process = psutil.Process(int(fields["pid"]))
-        apart_s = abs(process.create_time() - float(fields.get("started", "0")))
-        return apart_s > _CLOCK_TOLERANCE_S or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True

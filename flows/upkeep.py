@@ -12,6 +12,7 @@ import typer
 from edco_core.errors import EdcoError, InputError, LedgerBusyError, NotFoundError, RunBusyError
 from flows.display import progress, say
 from flows.launch import command
+from flows.owner import is_dead_on_this_machine
 from flows.retention import apply_retention
 from storage import Removal, db_copy, db_vacuum, masked, open_ledger, queries
 
@@ -27,11 +28,11 @@ def remove_run(prefix: str, store_url: str, *, yes: bool, files: bool) -> None:
     """Take a run out of the ledger, and with ``files`` its folder as well, when that is wanted."""
     reading = open_ledger(store_url, read_only=True, on_wait=say)
     run_id = reading.find_run(prefix)
-    removal = reading.removal(run_id, _is_dead)
+    removal = reading.removal(run_id, is_dead_on_this_machine)
     folder = _own_folder(removal) if files else None
     if not yes:
         _ask(removal, folder, store_url)
-    removal = open_ledger(store_url, on_wait=say).remove_run(run_id, _is_dead)
+    removal = open_ledger(store_url, on_wait=say).remove_run(run_id, is_dead_on_this_machine)
     print(f"removed run {run_id}: {removal.num_rows} rows")
     if folder is not None:
         try:
@@ -65,7 +66,7 @@ class Deed:
 
 def sweep_leases(store_url: str) -> list[Deed]:
     """Mark runs as interrupted that say they are running while their process is gone."""
-    lost = open_ledger(store_url, on_wait=say).interrupt_lost(_is_dead)
+    lost = open_ledger(store_url, on_wait=say).interrupt_lost(is_dead_on_this_machine)
     return [
         Deed("leases", run.run_id, f"interrupted; its process is gone ({run.owner})")
         for run in lost
@@ -112,18 +113,13 @@ def maintain(store_url: str) -> list[Deed]:
 
 def copy(source_url: str, target_url: str) -> None:
     """Copy a ledger to an empty place; it counts once both agree."""
-    copied = db_copy(source_url, target_url, progress=progress, is_dead=_is_dead, on_wait=say)
+    copied = db_copy(
+        source_url, target_url, progress=progress, is_dead=is_dead_on_this_machine, on_wait=say
+    )
     print(
         f"copied {masked(source_url)} to {masked(target_url)}: {copied.num_runs} runs, "
         f"{copied.num_rows} rows in {len(copied.rows)} tables; counts and checksums agree"
     )
-
-
-def _is_dead(owner: str) -> bool:
-    # Knows of processes, and of much else that takes seconds to load: asked only about leases.
-    from flows.open_run import is_dead_on_this_machine
-
-    return is_dead_on_this_machine(owner)
 
 
 def _own_folder(removal: Removal) -> Path:

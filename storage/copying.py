@@ -19,6 +19,7 @@ from edco_core.errors import InputError, LedgerError
 from storage.duckdb_file import OnProgress
 from storage.engine import Database
 from storage.schema import (
+    EARLIER_TABLES,
     HEAD_REVISION,
     UNFINISHED,
     apply_migrations,
@@ -278,7 +279,7 @@ def _make_room(target: Database) -> None:
             )
     with target.writing() as connection:
         drop_views(connection)
-    target.remove_tables(TABLES)
+    target.remove_tables((*EARLIER_TABLES, *TABLES))
 
 
 def _make_tables(target: Database, run_ids: Sequence[tuple[int, str]]) -> None:

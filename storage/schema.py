@@ -18,6 +18,9 @@ REVISIONS = ("0001", "0002", "0003")
 
 HEAD_REVISION = REVISIONS[-1]
 
+EARLIER_TABLES = ("partial_scores", "checkpoints")
+"""Tables of earlier revisions only; migrations make them on the way to the newest."""
+
 UNFINISHED = "copying"
 """Stands for the revision in a ledger that is not there as a whole."""
 
@@ -120,7 +123,7 @@ def db_check(url: str) -> list[str]:
 
 def refuse_foreign(database: Database, connection: Connection) -> None:
     """Raise InputError where there is no ledger but tables of the names it needs."""
-    foreign = _tables(connection) & {*metadata.tables, *VIEWS}
+    foreign = _tables(connection) & {*metadata.tables, *VIEWS, *EARLIER_TABLES}
     if foreign:
         raise InputError(
             f"{database.address} holds tables of other software that EDCO would need: "

@@ -136,7 +136,7 @@ def test_files_go_only_when_that_is_said_and_only_those_of_the_run(
 def test_a_run_is_removed_when_its_owner_is_dead_and_refused_while_he_lives(
     store: str, edco: Callable[..., Any], tmp_path: Path
 ) -> None:
-    from flows.open_run import this_process
+    from flows.owner import this_process
 
     me = this_process()
     dead = subprocess.Popen([sys.executable, "-c", ""])
@@ -261,7 +261,7 @@ def test_a_half_scored_run_resumed_in_a_copy_ends_as_if_nothing_had_happened(
 
 def dead_owner() -> str:
     """A process of this machine that is gone."""
-    from flows.open_run import this_process
+    from flows.owner import this_process
 
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()

@@ -631,6 +631,21 @@ def test_a_copy_killed_in_the_middle_is_no_ledger_and_copying_again_begins_anew(
 
 @TO
 @FROM_DUCKDB
+def test_a_copy_an_earlier_version_left_unfinished_is_cleared_away(
+    source: str, to: str, new_url: Callable[[str], str]
+) -> None:
+    target = new_url(to)
+    with Database(target).writing() as connection:
+        connection.exec_driver_sql("CREATE TABLE alembic_version (version_num TEXT)")
+        connection.exec_driver_sql("INSERT INTO alembic_version VALUES ('copying')")
+        connection.exec_driver_sql("CREATE TABLE checkpoints (run_key INTEGER)")
+        connection.exec_driver_sql("CREATE TABLE partial_scores (run_key INTEGER)")
+    db_copy(source, target)
+    assert db_check(target) == []
+
+
+@TO
+@FROM_DUCKDB
 def test_of_two_copies_to_one_place_at_once_one_is_refused(
     source: str, to: str, new_url: Callable[[str], str]
 ) -> None:
