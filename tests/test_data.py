@@ -162,6 +162,17 @@ def test_a_folder_is_its_data_files_and_nothing_else(write: Write, tmp_path: Pat
     assert pool.source == str(tmp_path / "d")
 
 
+def test_files_in_subfolders_beside_those_of_a_folder_are_not_left_out_without_a_word(
+    write: Write, tmp_path: Path
+) -> None:
+    write(PLAIN[1:], "d/a.jsonl")
+    write(PLAIN[:1], "d/x/b.jsonl")
+    with pytest.raises(DataError, match=r"such as x/b\.jsonl.*\*\*/\*\.jsonl") as raised:
+        load(tmp_path / "d")
+    assert str(raised.value).endswith(f"data.train={tmp_path / 'd' / '*.jsonl'}")
+    assert len(load(tmp_path / "d" / "*.jsonl")) == len(PLAIN[1:])
+
+
 def test_a_glob_reaches_into_folders(write: Write, tmp_path: Path) -> None:
     write(PLAIN[:1], "d/x/b.jsonl")
     write(PLAIN[1:], "d/a.jsonl")
