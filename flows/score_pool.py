@@ -140,7 +140,8 @@ def _find(wanted: _Wanted) -> str | None:
 def _own(wanted: _Wanted, flow_run: FlowRun) -> Any:
     """The run of this flow run, new or, after a retry, the one it began."""
     from edco_core.training.sft import Plan
-    from flows.open_run import LEASE_TTL_S, OpenRun, is_dead_on_this_machine, this_process
+    from flows.open_run import LEASE_TTL_S, OpenRun
+    from flows.owner import is_dead_on_this_machine, this_process
 
     config, pool = wanted.config, wanted.pool
     run_id = f"{config.run.name}-scores-{flow_run.id.hex[:8]}"
