@@ -11,6 +11,9 @@ weights are trained, which takes less time than an adapter in so small a model. 
 the scoring stages, audit, decisions and writing included, against the entropy of whole answers
 (up to 256 tokens) of the same pool at every interval, by the rate measured on part of it with the
 weights at the start and at the end.
+
+The scores of the run that scored everything are also replayed: what selective rescoring would have
+scored and found with other audit shares, without a model.
 """
 
 from __future__ import annotations
@@ -19,9 +22,10 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import numpy as np
@@ -29,16 +33,21 @@ import numpy as np
 from benchmarks.demo_inputs import CACHE, QUICK_RECIPE
 from benchmarks.measuring import Aim, Figure, Report
 from edco_core.config import Config, DataSection, parse_config
-from edco_core.curriculum import derive_generator
+from edco_core.curriculum import Ranking, build_strategy, derive_generator
 from edco_core.data import load_pool
 from edco_core.demo_model import RECIPE, build_base_model
 from edco_core.loading import ModelHost
+from edco_core.records import ScoreHistory
 from edco_core.scoring import build_scorer
+from edco_core.scoring.rescoring import rescore
 from flows import open_run, stages
 from flows.display import progress
 from flows.open_run import OpenRun
 from flows.prepare import complete, load_inputs
-from storage import open_ledger, queries
+from storage import Ledger, open_ledger, queries
+
+if TYPE_CHECKING:
+    from edco_core.records import Floats, Ints
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 KNOWN_SYSTEMS = {
@@ -169,12 +178,92 @@ def _run(config: Config, policy: str, seed: int, folder: Path) -> dict[str, Any]
             stages.train_interval(run, interval)
         rates.append(_full_entropy_seconds(run))
         rows = queries.intervals(run.ledger, run.run_id)
+        if policy == "all":
+            outcome["replayed"] = replayed(run.ledger, run.run_id, config)
     outcome["scored"] = [row["n_rescored"] for row in rows]
     outcome["recall_estimate"] = [row["recall_estimate"] for row in rows]
     outcome["scoring_seconds"] = sum(row["scoring_seconds"] for row in rows)
     outcome["full_entropy_seconds"] = float(np.mean(rates)) * len(run.pool) * len(rows)
     outcome["accuracy"] = rows[-1]["metric"]
     return outcome
+
+
+def replayed(ledger: Ledger, run_id: str, config: Config) -> list[dict[str, Any]]:
+    """What selective rescoring would have done with the scores of a run that scored everything.
+
+    For several audit shares, five audits each: the share scored and the recall, both on average
+    over the intervals after the first, and the recall estimate's mean error.
+    """
+    intervals = range(config.curriculum.intervals)
+    stored = [ledger.scores(run_id, interval).scores for interval in intervals]
+    chosen = [ledger.selection(run_id, interval).ordinals for interval in intervals]
+    outcomes = []
+    for audit_share in (0.05, 0.1, 0.15, 0.2, 0.3):
+        results = [
+            each for seed in range(5) for each in _replay(stored, chosen, config, audit_share, seed)
+        ]
+        shares, recalls, estimates = (np.array(column) for column in zip(*results, strict=True))
+        outcomes.append(
+            {
+                "audit_share": audit_share,
+                "share_scored": float(shares.mean()),
+                "recall_mean": float(recalls.mean()),
+                "recall_min": float(recalls.min()),
+                "estimate_too_high_by": float((estimates - recalls).mean()),
+            }
+        )
+    return outcomes
+
+
+def _replay(
+    stored: Sequence[Floats],
+    chosen: Sequence[Ints],
+    config: Config,
+    audit_share: float,
+    seed: int,
+) -> Iterator[tuple[float, float, float]]:
+    """Share scored, recall and its estimate, interval by interval."""
+    size, num_selected = len(stored[0]), len(chosen[0])
+    strategy = build_strategy(config.curriculum)
+    last = ScoreHistory(
+        stored[0].copy(), np.zeros(size, np.int64), np.full(size, np.nan), np.full(size, -1)
+    )
+    for interval in range(1, len(stored)):
+        true = stored[interval]
+        is_trained_since = np.zeros(size, dtype=bool)
+        for earlier in range(interval):
+            ordinals = chosen[earlier]
+            is_trained_since[ordinals[last.scored_at_interval[ordinals] <= earlier]] = True
+        is_scored = np.zeros(size, dtype=bool)
+
+        def score(wanted: Ints, true: Floats = true, is_scored: Any = is_scored) -> Floats:
+            is_scored[wanted] = True
+            return true[wanted]
+
+        def ranking_of(scores: Floats, interval: int = interval) -> Ranking:
+            rng, _ = derive_generator(config.run.seed, interval, "selection")
+            ranking = strategy.ranking(scores, rng)
+            assert ranking is not None
+            return ranking
+
+        rescored = rescore(
+            score, last, is_trained_since, ranking_of, num_selected,
+            audit_share=audit_share, target_recall=0.95,
+            rng=np.random.default_rng([seed, interval]),
+        )  # fmt: skip
+        scores = np.where(is_scored, true, last.scores)
+        wanted, found = (
+            np.argsort(-ranking_of(each).keys(each), kind="stable")[:num_selected]
+            for each in (true, scores)
+        )
+        recall = len(np.intersect1d(wanted, found)) / num_selected
+        yield float(is_scored.mean()), recall, rescored.recall_estimate
+        last = ScoreHistory(
+            scores,
+            np.where(is_scored, interval, last.scored_at_interval),
+            np.where(is_scored, last.scores, last.earlier_scores),
+            np.where(is_scored, last.scored_at_interval, last.earlier_scored_at_interval),
+        )
 
 
 def _true_recall(run: OpenRun, interval: int) -> float:

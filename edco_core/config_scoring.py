@@ -28,14 +28,14 @@ class RescoreSection(Section):
         gt=0,
         lt=1,
         description="Of selective: the share of the pool scored at random to learn and check by. "
-        "Then 0.1 by default.",
+        "Then 0.15 by default.",
     )
 
     @model_validator(mode="before")
     @classmethod
     def _settings_are_used(cls, values: Any) -> Any:
         return _only_with(
-            values, "policy", "selective", {"target_recall": 0.95, "audit_share": 0.1}
+            values, "policy", "selective", {"target_recall": 0.95, "audit_share": 0.15}
         )
 
 
