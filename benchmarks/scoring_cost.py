@@ -62,12 +62,12 @@ def measure(*, quick: bool) -> Report:
 
 def _sections(task: Task, quick: bool) -> dict[str, Any]:
     """Every setting that is measured; these models know no instructions: no quick answer."""
-    plain: dict[str, Any] = {"quick_answer": False}
+    plain: dict[str, Any] = {"quick_answer": False, **task.decoding}
     prefixes = (1, 4) if quick else (1, 2, 4, 8, 16, 32)
     return {
-        "full": FullEntropySection(max_new_tokens=16 if quick else task.max_new_tokens),
+        "full": FullEntropySection(max_new_tokens=16 if quick else task.max_new_tokens, **plain),
         **{f"prefix {n}": PrefixEntropySection(prefix_tokens=n, **plain) for n in prefixes},
-        "released": PrefixEntropySection(preset="edco_released", **plain),
+        "released": PrefixEntropySection(preset="edco_released", quick_answer=False),
         **{f"reference {n}": ReferencePrefixEntropySection(prefix_tokens=n) for n in (4, 16, 4096)},
         "loss": LossSection(),
     }
@@ -83,8 +83,8 @@ def _measure(
     longest = sections["full"].max_new_tokens
     ways: dict[str, Callable[[], int]] = {
         "bare forward": lambda: _bare_forward(host, prompts),
-        "generate 1": lambda: _generate(host, prompts, [[i] for i in few], longest),
-        "generate 16": lambda: _generate(host, prompts, groups, longest),
+        "generate 1": lambda: _generate(host, prompts, [[i] for i in few], longest, task),
+        "generate 16": lambda: _generate(host, prompts, groups, longest, task),
     }
     scorers = {n: build_scorer(s, pool, host, seed=0) for n, s in sections.items()}
     asked = PrefixEntropySection(prefix_tokens=CHOSEN, quick_answer=True)
@@ -156,6 +156,7 @@ def _measure(
     ], {
         "table": table,
         "pool_size": len(pool),
+        "decoding": dict(task.decoding),
         "mean_prompt_tokens": float(np.mean([len(prompt) for prompt in prompts])),
         "parameters": sum(p.numel() for p in host.model.parameters()),
         "ms_per_sample": {name: seconds[name] for name in ways},
@@ -184,9 +185,16 @@ def _bare_forward(host: ModelHost, prompts: Sequence[Any]) -> int:
 
 @torch.inference_mode()
 def _generate(
-    host: ModelHost, prompts: Sequence[Any], groups: Sequence[Sequence[int]], max_new_tokens: int
+    host: ModelHost,
+    prompts: Sequence[Any],
+    groups: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    task: Task,
 ) -> int:
     """What one would write first: whole answers with ``generate``, entropies from its scores."""
+    drawn: dict[str, Any] = {"do_sample": False}
+    if task.decoding:
+        drawn = {"do_sample": True, "temperature": task.decoding["temperature"], "top_k": 0}
     for group in groups:
         padded = host.tokenizer.pad(
             {"input_ids": [prompts[i].tolist() for i in group]},
@@ -196,7 +204,7 @@ def _generate(
         output = host.model_for_inference().generate(
             **padded,
             max_new_tokens=max_new_tokens,
-            do_sample=False,
+            **drawn,
             eos_token_id=sorted(host.eos_token_ids),
             pad_token_id=host.pad_token_id,
             output_scores=True,

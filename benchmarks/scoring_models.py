@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -40,6 +42,8 @@ class Task:
     known: tuple[str, ...] = ()
     """Categories the model is trained on; none: a random part of the file."""
     max_new_tokens: int = 256
+    decoding: Mapping[str, Any] = field(default_factory=dict)
+    """How answers are decoded, prefixes and whole ones alike."""
 
 
 TASKS = (
@@ -53,6 +57,8 @@ TASKS = (
         "gsm8k",
         "gsm8k",
         Recipe(vocab_size=4096, hidden_size=128, num_steps=400, batch_size=16, num_merges=(None,)),
+        # Greedily so weak a model repeats itself to the cut; drawn, its answers come to an end.
+        decoding={"decoding": "sample", "temperature": 0.7},
     ),
 )
 _NUM_RANDOM_ROWS = 6000
