@@ -180,6 +180,7 @@ def _run(config: Config, policy: str, seed: int, folder: Path) -> dict[str, Any]
         rows = queries.intervals(run.ledger, run.run_id)
         if policy == "all":
             outcome["replayed"] = replayed(run.ledger, run.run_id, config)
+    outcome["audit_share"] = config.scoring.rescore.audit_share
     outcome["scored"] = [row["n_rescored"] for row in rows]
     outcome["recall_estimate"] = [row["recall_estimate"] for row in rows]
     outcome["scoring_seconds"] = sum(row["scoring_seconds"] for row in rows)
