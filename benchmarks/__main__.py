@@ -12,7 +12,7 @@ import typer
 
 from benchmarks.measuring import load, print_report, write_report
 
-NAMES = ("start", "scoring", "scoring_cost", "rescoring", "orchestration", "ledger")
+NAMES = ("start", "scoring", "scoring_cost", "rescoring", "orchestration", "prefect", "ledger")
 
 
 def main(
