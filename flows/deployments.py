@@ -153,11 +153,11 @@ def _make_work_pool(client: SyncPrefectClient, name: str) -> bool:
     return False
 
 
-def install_automation() -> None:
+def install_automation(dead_after_s: int = DEAD_AFTER_S) -> None:
     """Let the server call a run crashed when its heartbeats stop: nobody else is left to say so."""
     automation = Automation(
         name=AUTOMATION,
-        description=f"No sign of life for {DEAD_AFTER_S} s: the process was killed, or its machine "
+        description=f"No sign of life for {dead_after_s} s: the process was killed, or its machine "
         "is gone. Retry the run to carry it on.",
         trigger=EventTrigger(
             posture=Posture.Proactive,
@@ -174,12 +174,12 @@ def install_automation() -> None:
             after={"prefect.flow-run.heartbeat"},
             expect={"prefect.flow-run.heartbeat", *(f"prefect.flow-run.{each}" for each in _ENDED)},
             threshold=1,
-            within=timedelta(seconds=DEAD_AFTER_S),
+            within=timedelta(seconds=dead_after_s),
         ),
         actions=[
             ChangeFlowRunState(
                 state=StateType.CRASHED,
-                message=f"{NO_SIGN_OF_LIFE} for {DEAD_AFTER_S} s; retry the run to carry it on",
+                message=f"{NO_SIGN_OF_LIFE} for {dead_after_s} s; retry the run to carry it on",
             )
         ],
     )

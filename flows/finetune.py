@@ -8,14 +8,13 @@ register, cancel and clean up, and a run that waits for a slot holds no memory.
 from __future__ import annotations
 
 import logging
-from typing import Annotated, Any
+from typing import Any
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.exceptions import Pause
 from prefect.states import Cancelled, Completed
-from pydantic import Field
 
 from edco_core.config import Config
 from flows.begin import WhenFinished, find_work
@@ -51,20 +50,16 @@ def finish(run_id: str) -> State | None:
 
 @flow(name="finetune", persist_result=False)
 def finetune(
-    config: Config,
-    run_id: Annotated[
-        str | None,
-        Field(description="Name a new run, or the run to carry on; empty: found by configuration."),
-    ] = None,
-    when_finished: Annotated[
-        WhenFinished,
-        Field(
-            description="When a run with this configuration has been finished on this very data: "
-            "skip, or train again."
-        ),
-    ] = "skip",
+    config: Config, run_id: str | None = None, when_finished: WhenFinished = "skip"
 ) -> Any:
-    """Fine-tune under a curriculum the model itself chooses, interval by interval."""
+    """Fine-tune under a curriculum the model itself chooses, interval by interval.
+
+    Args:
+        config: What a configuration file holds.
+        run_id: Names a new run, or the run to carry on; empty: found by configuration and data.
+        when_finished: When a run with this configuration has been finished on this very data:
+            skip, or train again.
+    """
     with current_flow_run().open() as flow_run, flow_run.slot():
         work = find_work(config, run_id, flow_run.run_id_for(config), when_finished)
         logger.info(work.reason)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 from dataclasses import asdict
-from typing import Annotated
 
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
-from pydantic import Field
 
 from edco_core.config import DEFAULT_STORE_URL
 from edco_core.errors import InputError
@@ -35,12 +33,13 @@ def vacuum_ledger(store: str) -> list[Deed]:
 
 @flow(name="maintenance", persist_result=False)
 def maintenance(
-    store: Annotated[
-        str | None,
-        Field(description="Ledger URL without a password; empty: $EDCO_STORE of the worker."),
-    ] = None,
+    store: str | None = None,
 ) -> list[Deed]:
-    """Mark lost runs as interrupted, remove checkpoints that may go, vacuum the ledger."""
+    """Mark lost runs as interrupted, remove checkpoints that may go, vacuum the ledger.
+
+    Args:
+        store: Ledger URL without a password; empty: $EDCO_STORE of the worker.
+    """
     if store is not None and masked(store) != store:
         raise InputError(
             f"store: {masked(store)} holds a password, which Prefect would show. Leave it empty, "

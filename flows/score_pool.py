@@ -11,13 +11,12 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
-from pydantic import Field
 
 from edco_core.config import Config
 from edco_core.errors import InputError, NotFoundError
@@ -44,20 +43,16 @@ def score(run_id: str) -> State | None:
 
 @flow(name="score_pool", persist_result=False)
 def score_pool(
-    config: Config,
-    checkpoint: Annotated[
-        str | None,
-        Field(description="Folder of an adapter or of a whole model; empty: the base model."),
-    ] = None,
-    when_finished: Annotated[
-        begin.WhenFinished,
-        Field(
-            description="When these weights have scored this very data in the same way: skip, or "
-            "score again."
-        ),
-    ] = "skip",
+    config: Config, checkpoint: str | None = None, when_finished: begin.WhenFinished = "skip"
 ) -> Any:
-    """Score the pool once with one checkpoint, to follow its entropy through time."""
+    """Score the pool once with one checkpoint, to follow its entropy through time.
+
+    Args:
+        config: What a configuration file holds; of it, model, data, scoring and store.
+        checkpoint: Folder of an adapter or of a whole model; empty: the base model.
+        when_finished: When these weights have scored this very data in the same way: skip, or
+            score again.
+    """
     with current_flow_run().open() as flow_run, flow_run.slot():
         # torch, from here on.
         wanted = _prepare(config, checkpoint)

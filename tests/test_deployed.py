@@ -178,7 +178,8 @@ def name_of(edco: Edco) -> str:
 def folder(new_edco: Callable[[], Edco], long_config: dict[str, Any]) -> Edco:
     edco = new_edco()
     (edco.folder / "edco.yaml").write_text(yaml.safe_dump(long_config))
-    return edco
+    (edco.folder / "tmp").mkdir()  # with slots of its own: others may be training on this machine
+    return Edco(edco.folder, edco.environment | {"TMPDIR": str(edco.folder / "tmp")})
 
 
 @pytest.mark.slow
