@@ -25,7 +25,7 @@ stack: setup ## Postgres, Prefect server and worker on this machine; the demo ru
 	@$(BIN)/python -m flows.stack $(if $(KEEP),--keep)
 
 test: setup ## Run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: setup ## Lint, types and layering
 	$(BIN)/ruff check .
