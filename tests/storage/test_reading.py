@@ -22,7 +22,7 @@ from storage.schema import create_views, drop_views
 from storage.views import VIEWS
 from tests.storage.conftest import do_interval, do_run, make_pool, make_spec
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+LEDGER_DOC = (Path(__file__).parents[2] / "docs" / "ledger.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -237,11 +237,11 @@ def test_a_snapshot_does_not_see_what_is_written_meanwhile(
 
 @pytest.fixture
 def role(new_ledger_url: Callable[[str], str]) -> Iterator[tuple[str, str]]:
-    """The addresses of a ledger for its owner and for a role made as the README says."""
+    """The addresses of a ledger for its owner and for a role made as docs/ledger.md says."""
     url = new_ledger_url("postgres")
     do_run(open_ledger(url))
     name = f"edco_reader_{uuid4().hex[:8]}"
-    (block,) = re.findall(r"```postgres\n(.*?)```", README, re.DOTALL)
+    (block,) = re.findall(r"```postgres\n(.*?)```", LEDGER_DOC, re.DOTALL)
     engine = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         for statement in block.replace("edco_reader", name).split(";"):
