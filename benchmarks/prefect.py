@@ -42,7 +42,7 @@ def measure(*, quick: bool) -> Report:
         assert server is not None
         with server.ready():
             _carry_out(config, _flow)  # imports and caches
-            for _ in range(1 if quick else 3):
+            for _ in range(1 if quick else 2):
                 as_flow.append(_carry_out(config, _flow))
                 plain.append(_carry_out(config, _plain_loop))
     seconds = _deployed(config)

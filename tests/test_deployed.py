@@ -297,3 +297,19 @@ def test_a_schedule_or_checkpoint_that_makes_no_sense_is_refused(
     refused = folder("deploy", "edco.yaml", *options, expect=2)
     assert says in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_a_server_that_is_down_is_one_message_and_offline_runs_anyway(
+    folder: Edco, tiny_config: dict[str, Any]
+) -> None:
+    config = {**tiny_config, "curriculum": {"type": "random", "intervals": 1, "top_n": 8}}
+    (folder.folder / "edco.yaml").write_text(yaml.safe_dump(config))
+    nobody = {"PREFECT_API_URL": "http://127.0.0.1:9/api"}
+    alone = Edco(folder.folder, folder.environment | nobody)
+    refused = alone("run", "edco.yaml", "--run-id", "tiny", expect=1).stderr
+    assert "does not answer" in refused
+    assert "--offline" in refused
+    assert "Traceback" not in refused
+    assert not (folder.folder / "runs" / "tiny").exists()
+    alone("run", "edco.yaml", "--run-id", "tiny", "--offline")
+    assert alone.json("show", "tiny")["run"]["status"] == "finished"
