@@ -121,8 +121,17 @@ class Database(Connecting):
         ):
             copy_in(copy, schema, stream, {name: (types[name], given[name]) for name in given})
 
+    @property
+    def scores_in_a_row(self) -> int:
+        """How many scores a row that holds them as bytes is to have.
+
+        DuckDB has 2048 rows at once in its hands, and writes a table's last ones anew each time it
+        closes the file; Postgres keeps long values apart from the rows.
+        """
+        return 256 if self.on_duckdb else 1 << 20
+
     def spare_memory(self, connection: Connection, limit: str | None = "64MB") -> None:
-        """Let a long insert go to disk as it comes, however much memory the machine has.
+        """Let what is written go to disk as it comes, however much memory the machine has.
 
         Until this process has closed its last connection. DuckDB has 2048 rows at once in its
         hands: the limit must leave room for so many. None is DuckDB's own, most of the memory.

@@ -8,7 +8,8 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sqlalchemy import Connection, insert, text
+import pyarrow as pa
+from sqlalchemy import Connection, text
 
 from edco_core.errors import LedgerError, NotFoundError
 from edco_core.records import Lease, ScoreHistory, ScoreShard
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edco_core.records import Ints
+
+_READ_SAMPLES = 1 << 16
+"""Samples whose kept scores are asked for at once, where rows are short."""
 
 _CARRIED_SAMPLES = 1 << 18
 """Samples of the pool whose earlier scores are in memory at once."""
@@ -52,7 +56,8 @@ class _Scored:
 
     key: tuple[str, int, int]
     is_scored: NDArray[np.bool_]
-    num_shards: int = 0
+    num_rows: int = 0
+    """Of ``score_shards``."""
 
 
 class Scoring(StagePart):
@@ -77,19 +82,16 @@ class Scoring(StagePart):
             if known.is_scored[shard.ordinals].any():
                 raise AlreadyKeptError(f"{where}: samples of this shard are scored already")
             self._scored = None  # asked for anew when nobody tells whether this was committed
-            connection.execute(
-                insert(tables.score_shards),
-                {
-                    "run_key": lease.run_key,
-                    "interval": interval,
-                    "shard": known.num_shards,
-                    "ordinals": np.asarray(shard.ordinals).astype("<i4").tobytes(),
-                    "scores": np.asarray(shard.scores).astype("<f8").tobytes(),
-                    "n_tokens": np.asarray(shard.n_tokens).astype("<i4").tobytes(),
-                },
+            rows = _rows(shard, known.num_rows, self._database.scores_in_a_row)
+            self._database.spare_memory(connection)
+            self._database.bulk_insert(
+                connection,
+                tables.score_shards,
+                rows,
+                constants={"run_key": lease.run_key, "interval": interval},
             )
         known.is_scored[shard.ordinals] = True
-        known.num_shards += 1
+        known.num_rows += len(rows)
         self._scored = known
 
     @retried
@@ -97,14 +99,15 @@ class Scoring(StagePart):
         """Samples of a half-scored pool that need not be scored again, ascending."""
         with self._database.reading() as connection:
             key = run_row(connection, run_id).run_key
-            parts = [shard.ordinals for shard in _shards(connection, key, interval)]
+            parts = [shard.ordinals for shard in self._shards(connection, key, interval)]
         return np.sort(np.concatenate([np.empty(0, np.int64), *parts]))
 
     @retried
     def scores_so_far(self, run_id: str, interval: int) -> ScoreShard:
         """The scores of a half-scored pool, by ordinal; empty where there are none."""
         with self._database.reading() as connection:
-            shards = list(_shards(connection, run_row(connection, run_id).run_key, interval))
+            key = run_row(connection, run_id).run_key
+            shards = list(self._shards(connection, key, interval))
         ordinals = np.concatenate([np.empty(0, np.int64), *(s.ordinals for s in shards)])
         order = np.argsort(ordinals)
         return ScoreShard(
@@ -138,13 +141,13 @@ class Scoring(StagePart):
         keys = {"key": lease.run_key, "interval": interval}
         with self._fenced(lease) as connection:
             self._begin(connection, lease, interval, "scoring")
+            self._database.spare_memory(connection)
             is_scored = self._scored_before(connection, lease, interval).is_scored
             pool_size, n_rescored = len(is_scored), int(np.count_nonzero(is_scored))
-            shards = _shards(connection, lease.run_key, interval)
+            shards = self._shards(connection, lease.run_key, interval)
             if carry_forward and n_rescored < pool_size:
                 shards = chain(shards, self._carried(connection, lease, interval, is_scored))
             with ranked(shards, pool_size, interval, where) as scores:
-                self._database.spare_memory(connection)
                 self._database.bulk_insert(
                     connection,
                     tables.scores,
@@ -224,10 +227,32 @@ class Scoring(StagePart):
             refuse_finished(connection, lease, interval, "scoring")
             pool_size = run_row(connection, lease.run_id).pool_size
             self._scored = _Scored(key, np.zeros(pool_size, np.bool_))
-            for shard in _shards(connection, lease.run_key, interval):
+            for shard in self._shards(connection, lease.run_key, interval):
                 self._scored.is_scored[shard.ordinals] = True
-                self._scored.num_shards += 1
+            self._scored.num_rows = _num_rows(connection, lease.run_key, interval)
         return self._scored
+
+    def _shards(self, connection: Connection, run_key: int, interval: int) -> Iterator[ScoreShard]:
+        """The scores of a pool that is not scored to its end, in the order they came.
+
+        A few rows are asked for at a time: databases and drivers keep a whole answer in memory.
+        """
+        step = max(1, _READ_SAMPLES // self._database.scores_in_a_row)
+        statement = text(
+            "SELECT ordinals, scores, n_tokens FROM score_shards WHERE run_key = :key "
+            "AND interval = :interval AND shard >= :start AND shard < :stop ORDER BY shard"
+        )
+        for start in range(0, _num_rows(connection, run_key, interval), step):
+            rows = connection.execute(
+                statement,
+                {"key": run_key, "interval": interval, "start": start, "stop": start + step},
+            ).all()
+            ordinals, scores, n_tokens = (b"".join(column) for column in zip(*rows, strict=True))
+            yield ScoreShard(
+                ordinals=np.frombuffer(ordinals, "<i4").astype(np.int64),
+                scores=np.frombuffer(scores, "<f8"),
+                n_tokens=np.frombuffer(n_tokens, "<i4").astype(np.int64),
+            )
 
     def _carried(
         self,
@@ -267,19 +292,28 @@ def _as_shard(columns: Mapping[str, NDArray[Any]]) -> ScoreShard:
     )
 
 
-def _shards(connection: Connection, run_key: int, interval: int) -> Iterator[ScoreShard]:
-    """The shards of a pool that is not scored to its end, one after the other.
+def _num_rows(connection: Connection, run_key: int, interval: int) -> int:
+    num_rows: int = connection.execute(
+        text("SELECT count(*) FROM score_shards WHERE run_key = :key AND interval = :interval"),
+        {"key": run_key, "interval": interval},
+    ).scalar_one()
+    return num_rows
 
-    Each is asked for by itself: databases and drivers keep a whole answer of such rows in memory.
-    """
-    keys = {"key": run_key, "interval": interval}
-    which = "FROM score_shards WHERE run_key = :key AND interval = :interval"
-    num_shards = connection.execute(text(f"SELECT count(*) {which}"), keys).scalar_one()
-    statement = text(f"SELECT ordinals, scores, n_tokens {which} AND shard = :shard")
-    for number in range(num_shards):
-        row = connection.execute(statement, {**keys, "shard": number}).one()
-        yield ScoreShard(
-            ordinals=np.frombuffer(row.ordinals, "<i4").astype(np.int64),
-            scores=np.frombuffer(row.scores, "<f8"),
-            n_tokens=np.frombuffer(row.n_tokens, "<i4").astype(np.int64),
-        )
+
+def _rows(shard: ScoreShard, first: int, scores_in_a_row: int) -> pa.Table:
+    """A shard as rows of ``score_shards``, numbered from ``first``."""
+
+    def parts(values: NDArray[Any], kind: str) -> pa.Array:
+        whole = np.asarray(values).astype(kind)
+        starts = range(0, len(whole), scores_in_a_row)
+        return pa.array([whole[at : at + scores_in_a_row].tobytes() for at in starts], pa.binary())
+
+    ordinals = parts(shard.ordinals, "<i4")
+    return pa.table(
+        {
+            "shard": np.arange(first, first + len(ordinals), dtype=np.int32),
+            "ordinals": ordinals,
+            "scores": parts(shard.scores, "<f8"),
+            "n_tokens": parts(shard.n_tokens, "<i4"),
+        }
+    )

@@ -109,12 +109,17 @@ def log_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture(scope="session")
-def prefect_ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the tests' Prefect server keeps all it has."""
+    return tmp_path_factory.mktemp("prefect") / "home"
+
+
+@pytest.fixture(scope="session")
+def prefect_ui(prefect_home: Path) -> Iterator[str]:
     """A real Prefect server for all tests: starting one takes longer than most of them."""
     from flows.stack import prefect_server
 
-    folder = tmp_path_factory.mktemp("prefect")
-    with prefect_server(folder / "home", folder) as (_, url):
+    with prefect_server(prefect_home, prefect_home.parent) as (_, url):
         yield url
 
 

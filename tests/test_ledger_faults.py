@@ -119,7 +119,7 @@ def test_a_run_whose_postgres_is_restarted_goes_on_and_nothing_is_lost_or_double
 @pytest.mark.slow
 @pytest.mark.postgres
 def test_no_password_is_printed_logged_or_kept(
-    on_postgres: Edco, server: OwnPostgres, through_restarts: str
+    on_postgres: Edco, server: OwnPostgres, through_restarts: str, prefect_home: Path
 ) -> None:
     url = on_postgres.environment["EDCO_STORE"]
     wrong = url.replace("s3cret", "s3cret-wrong")
@@ -155,10 +155,9 @@ def test_no_password_is_printed_logged_or_kept(
     edco("query", "SELECT nix", expect=2)
 
     files = [path for path in on_postgres.folder.rglob("*") if path.is_file()]
-    home = Path(on_postgres.environment["PREFECT_HOME"])
     places = {
         "printed": "".join(printed),
-        "logged": contents(path for path in home.rglob("*") if path.is_file()),
+        "logged": contents(path for path in prefect_home.rglob("*") if path.is_file()),
         "in the ledger": kept + all_rows(url),
         "in the folder": contents(path for path in files if path.name != "edco.yaml"),
     }

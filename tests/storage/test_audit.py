@@ -461,9 +461,8 @@ def _texts(like: pd.DataFrame) -> dict[Any, Any]:
 
 
 def in_order(frame: pd.DataFrame) -> pd.DataFrame:
-    keys = [
-        n for n in ("interval", "step", "slot", "metric", "category", "sample_id") if n in frame
-    ]
+    names = ("interval", "step", "slot", "metric", "category", "sample_id", "ordinal")
+    keys = [name for name in names if name in frame]
     return frame.sort_values(keys or list(frame.columns)[:1]).reset_index(drop=True)
 
 

@@ -57,7 +57,7 @@ POOL = make_pool()
 SCORES = pool_scores(0, len(POOL))
 CHOSEN = curriculum(0, len(POOL))
 
-UNLIKE = {"created_at", "finished_at", "lease_expires_at", "lease_token"}
+UNLIKE = {"created_at", "finished_at", "removed_at", "lease_expires_at", "lease_token"}
 """Columns in which two runs differ that did the same."""
 
 WRITE: dict[str, Callable[[Ledger, Lease], object]] = {
@@ -75,6 +75,9 @@ WRITE: dict[str, Callable[[Ledger, Lease], object]] = {
     ),
     "finish_training": lambda ledger, lease: ledger.finish_training(
         lease, 0, make_outcome(0, CHOSEN), make_evaluation(0)
+    ),
+    "mark_checkpoint_removed": lambda ledger, lease: ledger.mark_checkpoint_removed(
+        lease.run_id, 0, lease
     ),
     "release": lambda ledger, lease: ledger.release(lease, "finished"),
 }
@@ -181,7 +184,9 @@ def test_what_is_not_finite_is_refused_wherever_it_comes_and_can_be_given_again(
 # ---------------------------------------------------------------- connections cut
 
 _IN_THE_MIDDLE = {
-    "writing": re.compile(rb"INSERT INTO|COPY |UPDATE runs SET (?!lease_token)"),
+    "writing": re.compile(
+        rb"INSERT INTO|COPY |UPDATE saved_checkpoints|UPDATE runs SET (?!lease_token)"
+    ),
     "reading": re.compile(rb"SELECT|COPY "),
 }
 
@@ -281,6 +286,8 @@ READ: dict[str, Callable[[Ledger], Any]] = {
     "stage_facts": lambda ledger: ledger.stage_facts("demo-1", 0, "scoring"),
     "scored_ordinals": lambda ledger: ledger.scored_ordinals("demo-1", 1),
     "scores": lambda ledger: ledger.scores("demo-1", 0),
+    "scores_so_far": lambda ledger: ledger.scores_so_far("demo-1", 1),
+    "score_history": lambda ledger: ledger.score_history("demo-1", 1),
     "selection": lambda ledger: ledger.selection("demo-1", 0),
     "checkpoint": lambda ledger: ledger.checkpoint("demo-1", 0),
     "query": lambda ledger: ledger.query("SELECT count(*) FROM sample_history"),
@@ -300,8 +307,11 @@ def test_a_verb_whose_connection_is_cut_again_and_again_is_carried_out_once_all_
     lease, calm_lease = new_run(shaken), new_run(ledger)
     for write in WRITE.values():
         assert write(shaken, lease) == write(ledger, calm_lease)
-    taken = shaken.acquire("demo-1", "me again")
-    num_transactions = len(["pool", "run", "second shard", "lease"]) + len(WRITE)
+    shaken.acquire("demo-1", "me again")
+    shaken.interrupt_lost(lambda owner: owner == "me again")
+    taken = shaken.acquire("demo-1", "me once more")
+    others = ["pool", "run", "second shard", "lease", "interrupted", "lease again"]
+    num_transactions = len(others) + len(WRITE)
     assert cutter.num_cut == 3 * num_transactions
     assert {line.rpartition("; ")[2] for line in heard} == {"connecting again", "going on"}
     cutter.fates = itertools.repeat("none")
@@ -331,7 +341,8 @@ def test_the_tests_above_cover_every_verb_that_is_retried() -> None:
         for name, verb in inspect.getmembers(Ledger, inspect.isfunction)
         if hasattr(verb, "__wrapped__") and not inspect.isgeneratorfunction(inspect.unwrap(verb))
     }
-    assert set(WRITE) < retried <= {*WRITE, *READ, "register_pool", "create_run", "acquire"}
+    others = {"register_pool", "create_run", "acquire", "interrupt_lost"}
+    assert set(WRITE) < retried <= {*WRITE, *READ, *others}
 
 
 @pytest.mark.postgres
