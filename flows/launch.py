@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 def start_run(config: Config, store_url: str, run_id: str | None, *, offline: bool = False) -> str:
     """Check everything, enter the run into the ledger and carry it out; returns its id."""
-    run_id = run_id or begin.new_run_id(config)
+    run_id = begin.new_run_id(config) if run_id is None else run_id
     _carry_out(begin.start(config, store_url, run_id), store_url, offline)
     return run_id
 

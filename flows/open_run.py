@@ -187,7 +187,11 @@ class OpenRun:
             if self._stop_signal is not None and number == signal.SIGINT:
                 raise KeyboardInterrupt
             self._stop_signal = signal.Signals(number)
-            say(f"{self._stop_signal.name}: stopping at the next safe point; what is done is kept")
+            # Not logged: the signal may have come while the log's own lock was held.
+            say(
+                f"{self._stop_signal.name}: stopping at the next safe point; what is done is kept",
+                log=False,
+            )
             self.ledger.wait_at_most(_PATIENCE_WHEN_STOPPING_S)
 
         for each in previous:

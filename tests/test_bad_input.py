@@ -124,7 +124,11 @@ def test_an_unknown_name_or_a_wrong_value(
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("run.sed=1", "run.sed: unknown key. Allowed here: experiment, name, output_dir, seed."),
+        (
+            "run.sed=1",
+            "run.sed: unknown key. Allowed here: experiment, keep_checkpoints, "
+            "name, output_dir, seed.",
+        ),
         ("run.seed", "--set run.seed: expected key.sub=value"),
         ("curriculum.top_n=0", "curriculum.top_n: use a count of at least 1"),
         ("curriculum.top_n=81", "81 samples were asked for, the pool has 80"),

@@ -15,10 +15,9 @@ pytestmark = pytest.mark.browser
 
 
 def found(prefect_url: str, kind: str, **wanted: str) -> dict[str, Any]:
-    """The only one of its kind on the server that looks so."""
+    """The first of its kind on the server that looks so."""
     every = httpx.post(f"{prefect_url}/{kind}/filter", json={}, trust_env=False).json()
-    (one,) = (each for each in every if wanted.items() <= each.items())
-    return dict(one)
+    return dict(next(each for each in every if wanted.items() <= each.items()))
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +57,7 @@ def test_a_setting_of_another_strategy_is_not_asked_for(form: Browser) -> None:
 @pytest.fixture(scope="module")
 def run_page(browser: Browser, prefect_url: str, finished: Edco) -> Browser:
     """The page of a finished run."""
-    run = found(prefect_url, "flow_runs", name="whole")
+    run = found(prefect_url, "flow_runs", name="whole", state_name="Completed")
     browser.open(f"runs/flow-run/{run['id']}", "whole", "Completed")
     return browser
 
