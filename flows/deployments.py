@@ -23,7 +23,7 @@ from prefect.deployments.runner import RunnerDeployment
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectAlreadyExists
 from prefect.schedules import Cron, Interval, Schedule
 from prefect.types.entrypoint import EntrypointType
 
@@ -146,11 +146,10 @@ def environment_of_runs() -> dict[str, str]:
 
 def _make_work_pool(client: SyncPrefectClient, name: str) -> bool:
     try:
-        client.read_work_pool(name)
-    except ObjectNotFound:
         client.create_work_pool(WorkPoolCreate(name=name, type="process"))
-        return True
-    return False
+    except ObjectAlreadyExists:  # perhaps since a moment ago: a worker makes its pool as well
+        return False
+    return True
 
 
 def install_automation(dead_after_s: int = DEAD_AFTER_S) -> None:

@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -69,8 +70,9 @@ def postgres() -> Iterator[Postgres]:
     folder = Path(tempfile.mkdtemp(prefix="edco-stack-"))
     server = None
     try:
-        # In a folder below: as root, the server runs as another user, who gets that one.
-        server = pgserver.get_server(folder / "data", cleanup_mode="delete")
+        with _ctrl_c_later():
+            # In a folder below: as root, the server runs as another user, who gets that one.
+            server = pgserver.get_server(folder / "data", cleanup_mode="delete")
         passwords = {role: secrets.token_urlsafe(24) for role in ("edco", "prefect", "postgres")}
         psql = [
             str(Path(pgserver.__file__).parent / "pginstall" / "bin" / "psql"),
@@ -117,19 +119,43 @@ def program(name: str, *words: str, environment: dict[str, str], logs: Path) -> 
     """Run ``python -m WORDS`` during this block; nothing it started outlives it."""
     logs.mkdir(parents=True, exist_ok=True)
     log = logs / f"{name.replace(' ', '-')}.log"
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", *words],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C is for us: we end them in order
-        )
+    process = None
     try:
+        with log.open("wb") as file, _ctrl_c_later():
+            process = subprocess.Popen(
+                [sys.executable, "-m", *words],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C is for us: we end them in order
+            )
         yield Program(name, process, log)
     finally:
-        _end(process)
+        if process is not None:
+            _end(process)
+
+
+@contextmanager
+def _ctrl_c_later() -> Iterator[None]:
+    """Let SIGINT and SIGTERM wait for the end of this block, or what it starts would be lost.
+
+    Between the start of a process and the moment when we know its number there is time enough for
+    a signal: nobody would end that process.  Signals come to the main thread only.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {each: signal.signal(each, lambda number, _: came.append(number)) for each in numbers}
+    try:
+        yield
+    finally:
+        for each in numbers:
+            signal.signal(each, before[each])
+    for number in came:
+        signal.raise_signal(number)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -145,11 +171,22 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.kill()
         process.wait()
     _, alive = psutil.wait_procs(family, timeout=5)
+    # And what an earlier end had left without a parent.
+    alive = list(
+        {*alive, *(each for each in psutil.process_iter() if _session(each) == process.pid)}
+    )
     for each in alive:
-        each.kill()
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
     psutil.wait_procs(alive, timeout=5)
-    with suppress(ProcessLookupError):  # what an earlier end had left without a parent
-        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _session(process: psutil.Process) -> int | None:
+    """The process that began the session of this one; None when it is gone."""
+    try:
+        return os.getsid(process.pid)
+    except ProcessLookupError:
+        return None
 
 
 def free_port() -> int:

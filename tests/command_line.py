@@ -5,11 +5,24 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from subprocess import CompletedProcess, Popen
 from typing import Any
+
+_PATIENCE_S = 480.0
+"""For a busy machine: what is there is not waited for."""
+
+
+def wait(look: Callable[[], Any], describe: Callable[[], Any] = lambda: "") -> Any:
+    """What ``look`` finds, as soon as it finds something; ``describe`` tells what was seen."""
+    end = time.monotonic() + _PATIENCE_S
+    while not (found := look()):
+        assert time.monotonic() < end, describe()
+        time.sleep(0.05)
+    return found
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,9 +16,7 @@ from typing import Any
 import httpx
 import pytest
 import yaml
-from command_line import Edco
-
-_PATIENCE_S = 480.0
+from command_line import Edco, wait
 
 
 @dataclass
@@ -64,15 +61,6 @@ class Server:
 
     def press_retry(self, run: str) -> None:
         self.set_state(run, type="SCHEDULED", name="AwaitingRetry")
-
-
-def wait(look: Callable[[], Any], describe: Callable[[], Any] = lambda: "") -> Any:
-    """What ``look`` finds, as soon as it finds something."""
-    end = time.monotonic() + _PATIENCE_S
-    while not (found := look()):
-        assert time.monotonic() < end, describe()
-        time.sleep(0.05)
-    return found
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 from uuid import UUID
 
 import httpx
 import pytest
+from command_line import wait
 from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import State
@@ -73,15 +72,6 @@ def test_cancelling_a_run_without_a_runner_is_heard_and_ends_it_as_cancelled() -
     assert state.is_cancelled()
 
 
-def wait_for(look: Callable[[], Any]) -> Any:
-    """What ``look`` finds, as soon as it finds something."""
-    end = time.monotonic() + 120
-    while not (found := look()):
-        assert time.monotonic() < end
-        time.sleep(0.1)
-    return found
-
-
 def has_heartbeat(prefect_url: str, flow_run_id: str) -> bool:
     wanted = {
         "event": {"name": ["prefect.flow-run.heartbeat"]},
@@ -123,10 +113,10 @@ def test_the_automation_calls_a_killed_run_crashed(prefect_url: str) -> None:
     ) as process:
         assert process.stdout is not None
         flow_run_id = process.stdout.readline().strip()
-        wait_for(lambda: has_heartbeat(prefect_url, flow_run_id))
+        wait(lambda: has_heartbeat(prefect_url, flow_run_id))
         process.send_signal(signal.SIGKILL)
     with get_client(sync_client=True) as client:
-        state = wait_for(lambda: ended_state(client, flow_run_id))
+        state = wait(lambda: ended_state(client, flow_run_id))
     install_automation()
     assert state.is_crashed()
     assert state.message.startswith(NO_SIGN_OF_LIFE)

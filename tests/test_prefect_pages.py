@@ -9,7 +9,7 @@ import httpx
 import pytest
 import yaml
 from browser import Browser
-from command_line import Edco
+from command_line import Edco, wait
 
 pytestmark = pytest.mark.browser
 
@@ -56,8 +56,11 @@ def test_a_setting_of_another_strategy_is_not_asked_for(form: Browser) -> None:
 
 @pytest.fixture(scope="module")
 def run_page(browser: Browser, prefect_url: str, finished: Edco) -> Browser:
-    """The page of a finished run."""
+    """The page of a finished run, once the server knows all of it: it learns of tasks later."""
     run = found(prefect_url, "flow_runs", name="whole", state_name="Completed")
+    last = {"flow_runs": {"id": {"any_": [run["id"]]}}, "task_runs": {"name": {"any_": ["finish"]}}}
+    tasks = f"{prefect_url}/task_runs/filter"
+    wait(lambda: httpx.post(tasks, json=last, trust_env=False).json())
     browser.open(f"runs/flow-run/{run['id']}", "whole", "Completed")
     return browser
 
