@@ -38,8 +38,8 @@ class Sizes:
     shard_rows: int = 65_536
     num_sqlalchemy: int = 5_000
     write_repeats: int = 3
-    query_repeats: int = 9
-    memory_repeats: int = 1
+    query_repeats: int = 7
+    memory_repeats: int = 3
 
 
 FULL = Sizes(pool=1_000_000, small_pool=100_000)
@@ -52,18 +52,13 @@ QUICK = Sizes(
     num_sqlalchemy=1_000,
     write_repeats=1,
     query_repeats=2,
+    memory_repeats=1,
 )
 
 
-def measure(*, quick: bool) -> Report:
-    """Everything on both databases, one after the other."""
+def measure_writes(*, quick: bool) -> Report:
+    """``python -m benchmarks ledger_writing``."""
     sizes = QUICK if quick else FULL
-    forms = Forms(
-        large=_form(sizes.pool, sizes.intervals),
-        smaller=(_form(sizes.pool, sizes.few_intervals),),
-        others=_form(sizes.small_pool, sizes.other_intervals),
-        num_others=sizes.num_others,
-    )
     with places() as both:
         writing = measure_writing(
             both,
@@ -72,23 +67,48 @@ def measure(*, quick: bool) -> Report:
             num_repeats=sizes.write_repeats,
             num_sqlalchemy=sizes.num_sqlalchemy,
         )
-        memory = {place.name: _measure_memory(place, sizes) for place in both}
+    return Report(
+        [f for name, s in writing.items() for f in _writing_figures(name, s, sizes.pool)],
+        {
+            "sizes": asdict(sizes),
+            "writing_seconds": {name: asdict(seconds) for name, seconds in writing.items()},
+        },
+    )
+
+
+def measure_questions(*, quick: bool) -> Report:
+    """``python -m benchmarks ledger_queries``."""
+    sizes = QUICK if quick else FULL
+    forms = Forms(
+        large=_form(sizes.pool, sizes.intervals),
+        smaller=(_form(sizes.pool, sizes.few_intervals),),
+        others=_form(sizes.small_pool, sizes.other_intervals),
+        num_others=sizes.num_others,
+    )
+    with places() as both:
         asking = measure_queries(
             both, forms, shard_rows=sizes.shard_rows, num_repeats=sizes.query_repeats
         )
     return Report(
         [
-            *(f for name, s in writing.items() for f in _writing_figures(name, s, sizes.pool)),
             *(f for name, a in asking.items() for f in _query_figures(name, a, forms)),
             *(f for name, a in asking.items() for f in _byte_figures(name, a)),
-            *(_memory_figure(name, peaks, sizes.pool) for name, peaks in memory.items()),
         ],
         {
             "sizes": asdict(sizes),
-            "writing_seconds": {name: asdict(seconds) for name, seconds in writing.items()},
             "queries": {name: asdict(answer) for name, answer in asking.items()},
-            "peak_memory_mib": memory,
         },
+    )
+
+
+def measure_memory(*, quick: bool) -> Report:
+    """``python -m benchmarks ledger_memory``."""
+    sizes = QUICK if quick else FULL
+    with places() as both:
+        memory = {place.name: _measure_memory(place, sizes) for place in both}
+    return Report(
+        [_memory_figure(name, peaks, sizes.pool) for name, peaks in memory.items()],
+        {"sizes": asdict(sizes), "peak_memory_mib": memory},
     )
 
 

@@ -141,7 +141,11 @@ class LoraSection(_Section):
 class ModelSection(_Section):
     """The model to fine-tune."""
 
-    name_or_path: str = Field(min_length=1, description="A local folder or a hub id.")
+    name_or_path: str = Field(
+        min_length=1,
+        description="A local folder, a hub id, or run:RUN_ID (run:RUN_ID@best): what that run "
+        "of the same ledger came to.",
+    )
     revision: str | None = Field(None, description="Of a hub id: branch, tag or commit.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="auto: bfloat16 for LoRA on CUDA, else float32."

@@ -68,7 +68,7 @@ class ModelHost:
         """Load the base model, with a fresh adapter derived from the seed where one is used."""
         if self.model is not None:
             return
-        model = _load_model(self.settings, self.settings.name_or_path, self.device)
+        model = load_model(self.settings, self.settings.name_or_path, self.device)
         if self.settings.peft is not None:
             model = _add_adapter(model, self.settings.peft, self._seed)
         self.model = model
@@ -92,7 +92,7 @@ class ModelHost:
         if self.settings.peft is None:
             self.model = None
             _free_memory()
-            self.model = _load_model(self.settings, checkpoint.path, self.device)
+            self.model = load_model(self.settings, checkpoint.path, self.device)
         else:
             # PEFT costs seconds to import: only where an adapter is really loaded.
             from peft import load_peft_weights, set_peft_model_state_dict
@@ -110,12 +110,12 @@ class ModelHost:
         self.weights_version += 1
         base = self.settings.name_or_path
         if folder is None:
-            self.model = _load_model(self.settings, base, self.device)
+            self.model = load_model(self.settings, base, self.device)
             self._weights = weights_sha256(base_folder(self.settings))
         elif (folder / "adapter_config.json").is_file():
             from peft import PeftModel
 
-            model = _load_model(self.settings, base, self.device)
+            model = load_model(self.settings, base, self.device)
             try:
                 self.model = PeftModel.from_pretrained(model, str(folder))
             except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
@@ -127,7 +127,7 @@ class ModelHost:
             self._weights = weights_sha256(folder)
         else:
             _check_weights(folder)
-            self.model = _load_model(self.settings, str(folder), self.device)
+            self.model = load_model(self.settings, str(folder), self.device)
             self._weights = weights_sha256(folder)
         return self._weights
 
@@ -250,11 +250,8 @@ def base_folder(settings: ModelSection) -> Path:
     from huggingface_hub import snapshot_download
 
     patterns = ["*.json", "*.safetensors", "*.bin", "*.txt", "*.model", "*.jinja"]
-    return Path(
-        snapshot_download(
-            settings.name_or_path, revision=settings.revision, allow_patterns=patterns
-        )
-    )
+    name, commit = settings.name_or_path, settings.revision
+    return Path(snapshot_download(name, revision=commit, allow_patterns=patterns))
 
 
 def pinned(settings: ModelSection) -> ModelSection:
@@ -288,7 +285,8 @@ def base_fingerprint(settings: ModelSection) -> str:
     return digest.hexdigest()[:16]
 
 
-def _load_model(settings: ModelSection, name: str, device: torch.device) -> Any:
+def load_model(settings: ModelSection, name: str, device: torch.device) -> Any:
+    """The whole model of a folder or hub id, loaded as ``settings`` say; raises ModelError."""
     dtype = _DTYPES.get(settings.dtype)
     if dtype is None:
         # Full fine-tuning updates these very weights, and bfloat16 rounds small updates away.

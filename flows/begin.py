@@ -53,7 +53,7 @@ def start(config: Config, store_url: str, run_id: str) -> Own:
     Until the run is made, which checks the rest, nothing is written anywhere.
     """
     _check_free(config, store_url, run_id)
-    return _create(load_inputs(config), store_url, run_id)
+    return _create(load_inputs(config, store_url), store_url, run_id)
 
 
 def reopen(store_url: str, run_id: str) -> OpenRun:
@@ -84,6 +84,8 @@ def _create(inputs: Inputs, store_url: str, run_id: str) -> Own:
         from flows import open_run
 
         prepared = complete(inputs)
+        if prepared.parent is not None:
+            prepared.parent.make()
         host = ModelHost(prepared.config.model, seed=prepared.config.run.seed)
         host.load_base()
         return open_run.create(lambda: _own_ledger(store_url), prepared, run_id, host)
@@ -123,7 +125,7 @@ def find_work(config: Config, run_id: str | None, own_id: str, when_finished: Wh
     for named in (run_id, own_id):
         if named is not None and named in known:
             return _carry_on(store_url, named, known[named], "named" if run_id else "a retry")
-    inputs = load_inputs(config)
+    inputs = load_inputs(config, store_url)
     own_id = run_id or own_id
     for same_id, status in known.items():
         if not _is_same(store_url, same_id, inputs):
@@ -167,6 +169,8 @@ def _is_same(store_url: str, run_id: str, inputs: Inputs) -> bool:
     try:
         state = open_ledger(store_url, read_only=True, on_wait=say).run_state(run_id)
     except NotFoundError:  # removed meanwhile
+        return False
+    if inputs.parent is not None and not inputs.parent.folder.is_dir():
         return False
     eval_id = inputs.eval_pool.fingerprint if inputs.eval_pool else None
     if (state.dataset_id, state.eval_dataset_id) != (inputs.pool.fingerprint, eval_id):

@@ -79,13 +79,15 @@ def bench_scoring(config: Config, num_samples: int, output: Path | None) -> Answ
                 f"{', '.join(FORMATS)}."
             )
         check_writable(output.parent, "-o")
-    inputs = load_inputs(config)
+    inputs = load_inputs(config, config.store_url())
     if len(inputs.pool) < MIN_SAMPLES:
         raise InputError(
             f"{config.data.train}: {len(inputs.pool)} samples are too few to compare orders; at "
             f"least {MIN_SAMPLES} are needed."
         )
     config = complete(inputs).config
+    if inputs.parent is not None:
+        inputs.parent.make()
     pool = _sample(inputs.pool, num_samples, config.run.seed)
     top_share = config.curriculum.count(len(inputs.pool)) / len(inputs.pool)
     rows = _measure(config, pool, top_share)

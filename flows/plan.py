@@ -11,7 +11,7 @@ from flows.prepare import check_ledger, check_texts, complete, load_inputs
 def describe(config: Config, store_url: str) -> dict[str, Any]:
     """Check everything without training and give the plan and its budget."""
     ledger = check_ledger(store_url)
-    inputs = load_inputs(config)
+    inputs = load_inputs(config, store_url)
     check_texts(inputs, store_url)
     prepared = complete(inputs)
     config, plan, pool = prepared.config, prepared.plan, prepared.pool

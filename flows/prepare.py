@@ -18,6 +18,7 @@ from edco_core.data import load_pool
 from edco_core.errors import ConfigError, InputError, NotFoundError, RunExistsError
 from edco_core.evaluation import NEEDED_FIELDS, check_answers
 from edco_core.records import Pool, RunSpec
+from flows.lineage import Parent, with_parent
 from storage import db_current, open_ledger, queries
 from storage.engine import Database
 
@@ -39,6 +40,7 @@ class Prepared:
     pool: Pool
     eval_pool: Pool | None
     plan: Plan
+    parent: Parent | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +50,17 @@ class Inputs:
     config: Config
     pool: Pool
     eval_pool: Pool | None
+    parent: Parent | None = None
+    """The run that this one starts from."""
 
 
-def load_inputs(config: Config) -> Inputs:
-    """Check folders and data; change nothing.  Raises InputError and its kin."""
-    config = with_absolute_paths(config)
+def load_inputs(config: Config, store_url: str) -> Inputs:
+    """Check folders, data and the run to start from; change nothing.  Raises InputError."""
+    config, parent = with_parent(with_absolute_paths(config), store_url)
     check_writable(Path(config.run.output_dir), "run.output_dir")
     pool, eval_pool = load_pools(config)
     config.curriculum.count(len(pool))
-    return Inputs(config, pool, eval_pool)
+    return Inputs(config, pool, eval_pool, parent)
 
 
 def complete(inputs: Inputs) -> Prepared:
@@ -74,12 +78,14 @@ def complete(inputs: Inputs) -> Prepared:
         num_intervals=config.curriculum.intervals,
         samples_per_interval=config.curriculum.count(len(inputs.pool)),
     )
-    tokenizer = check_model(config.model)
+    # The folder that 'run:…' stands for may not have been made yet; its tokenizer is the base's.
+    tokenizer = check_model(inputs.parent.base if inputs.parent else config.model)
     for pool in (inputs.pool, inputs.eval_pool):
         if pool is not None:
             check_chat_template(pool, tokenizer)
-    config = config.model_copy(update={"model": pinned(config.model)})
-    return Prepared(config, inputs.pool, inputs.eval_pool, plan)
+    if inputs.parent is None:
+        config = config.model_copy(update={"model": pinned(config.model)})
+    return Prepared(config, inputs.pool, inputs.eval_pool, plan, inputs.parent)
 
 
 def check_ledger(store_url: str, run_id: str | None = None) -> str:
@@ -169,7 +175,9 @@ def run_spec(prepared: Prepared, run_id: str, identity: Mapping[str, str]) -> Ru
         top_n=prepared.plan.samples_per_interval,
         run_dir=str(Path(config.run.output_dir) / run_id),
         config=config.for_ledger(),
-        plan=asdict(prepared.plan) | {"total_steps": prepared.plan.total_steps, **identity},
+        plan=asdict(prepared.plan)
+        | {"total_steps": prepared.plan.total_steps, **identity}
+        | (prepared.parent.facts if prepared.parent else {}),
         versions=package_versions(),
     )
 

@@ -40,8 +40,7 @@ def apply_retention(
     if keep == "all":
         return []
     rows = queries.checkpoints(ledger, run_id)
-    measured = [row for row in rows if row["interval"] > 0 and row["metric"] is not None]
-    best = max(measured, key=lambda row: float(row["metric"]), default=None)
+    best = queries.best_checkpoint(rows)
     starts = {str(run["model"]) for run in queries.runs(ledger)}
     going = removable(
         [row["interval"] for row in rows if row["removed_at"] is None],

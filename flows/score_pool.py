@@ -24,6 +24,7 @@ from edco_core.records import Checkpoint, Pool, RunSpec
 from flows import begin
 from flows.finetune import carry_out
 from flows.flow_run import FlowRun, current_flow_run
+from flows.lineage import with_parent
 from flows.prepare import (
     check_ledger,
     check_writable,
@@ -94,7 +95,7 @@ class _Wanted:
 def _prepare(config: Config, checkpoint: str | None) -> _Wanted:
     """Check and load everything; changes nothing.  Raises InputError and its kin."""
     store_url = config.store_url()
-    config = with_absolute_paths(config)
+    config, parent = with_parent(with_absolute_paths(config), store_url)
     folder = None if not checkpoint else Path(checkpoint).expanduser().resolve()
     if folder is not None and not folder.is_dir():
         raise InputError(
@@ -106,6 +107,8 @@ def _prepare(config: Config, checkpoint: str | None) -> _Wanted:
     pool = load_training_pool(config)
     from edco_core.loading import ModelHost, base_fingerprint, base_folder, check_model
 
+    if parent is not None:
+        parent.make()
     check_model(config.model)
     host = ModelHost(config.model, seed=config.run.seed)
     weights_sha256 = host.load_folder(folder)

@@ -17,6 +17,7 @@ from edco_core.config import Config
 from edco_core.config_scoring import EntropySection
 from edco_core.errors import ConfigError, InputError, ModelError
 from flows.display import OnProgress, progress
+from flows.lineage import with_parent
 from flows.prepare import check_writable, load_training_pool, package_versions
 
 if TYPE_CHECKING:
@@ -55,12 +56,15 @@ def score_to_file(
             f"--checkpoint {checkpoint}: no such folder. Give one that holds an adapter or a "
             "model, such as runs/RUN_ID/final."
         )
+    config, parent = with_parent(config, config.store_url())
     pool = load_training_pool(config)
     # torch and transformers take seconds to import: the above is told before that.
     from edco_core.loading import ModelHost, base_fingerprint, check_model
     from edco_core.prompts import check_chat_template
     from edco_core.scoring import build_scorer
 
+    if parent is not None:
+        parent.make()
     tokenizer = check_model(config.model)
     if getattr(config.scoring, "chat_template", True):
         check_chat_template(pool, tokenizer)

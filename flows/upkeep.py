@@ -12,6 +12,7 @@ import typer
 from edco_core.errors import EdcoError, InputError, LedgerBusyError, NotFoundError, RunBusyError
 from flows.display import progress, say
 from flows.launch import command
+from flows.lineage import children
 from flows.owner import is_dead_on_this_machine
 from flows.retention import apply_retention
 from storage import Removal, db_copy, db_vacuum, masked, open_ledger, queries
@@ -30,6 +31,11 @@ def remove_run(prefix: str, store_url: str, *, yes: bool, files: bool) -> None:
     run_id = reading.find_run(prefix)
     removal = reading.removal(run_id, is_dead_on_this_machine)
     folder = _own_folder(removal) if files else None
+    if folder is not None and (needing := children(reading, folder)):
+        raise InputError(
+            f"--files: runs start from a model in {folder} and cannot be loaded without it: "
+            f"{', '.join(needing)}. Remove these first, or leave --files out."
+        )
     if not yes:
         _ask(removal, folder, store_url)
     removal = open_ledger(store_url, on_wait=say).remove_run(run_id, is_dead_on_this_machine)

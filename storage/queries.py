@@ -117,6 +117,15 @@ def jsonable(value: Any) -> Any:
     return str(value)
 
 
+def best_checkpoint(checkpoints: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """Of rows of the view ``checkpoints``, trained and measured, the one with the best metric.
+
+    The earliest of equals; None where nothing was measured.
+    """
+    measured = [row for row in checkpoints if row["interval"] > 0 and row["metric"] is not None]
+    return max(measured, key=lambda row: float(row["metric"]), default=None)
+
+
 def runs(ledger: Ledger) -> Rows:
     """All runs, newest first; ``alive`` says whether somebody holds a lease right now."""
     return _with_life(_ask(ledger, RUNS))

@@ -21,6 +21,7 @@ import re
 
 # Reading ``runs`` last in a chain of scalar subqueries keeps each of them on the run's own few
 # rows; grouped subqueries would aggregate every run before the filter on run_id applies.
+# parent_…: the run and the checkpoint it starts from (model.name_or_path: run:…), null = none.
 _RUN_SUMMARY = """
 SELECT
     r.run_id, r.name, r.experiment, r.strategy, r.scorer, r.trainer, r.model,
@@ -51,7 +52,10 @@ SELECT
       WHERE s.run_key = r.run_key AND s.stage = 'training') AS training_seconds,
     (SELECT sum(e.seconds) FROM evaluation_results e
       WHERE e.run_key = r.run_key AND e.category IS NULL) AS evaluation_seconds,
-    r.run_dir, r.lease_owner, r.lease_expires_at
+    r.run_dir, r.lease_owner, r.lease_expires_at,
+    (CAST(r.plan AS JSON) ->> 'parent_run_id') AS parent_run_id,
+    CAST((CAST(r.plan AS JSON) ->> 'parent_interval') AS INTEGER) AS parent_interval,
+    substr((CAST(r.plan AS JSON) ->> 'parent_weights_sha256'), 1, 16) AS parent_checkpoint_id
 FROM runs r
 JOIN datasets d ON d.dataset_key = r.dataset_key
 """
