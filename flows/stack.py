@@ -356,7 +356,8 @@ def main(
 ) -> None:
     """Postgres, Prefect server and worker on this machine; the demo, run through them."""
     folder = folder.resolve()
-    signal.signal(signal.SIGTERM, _leave)
+    for each in (signal.SIGINT, signal.SIGTERM):  # a shell's background job has SIGINT ignored
+        signal.signal(each, _leave)
     try:
         with stack(folder) as running:
             run_deployed(running, write_demo_config(folder, seed=0))
