@@ -38,7 +38,7 @@ from edco_core.evaluation import Evaluator
 from edco_core.loading import ModelHost, base_fingerprint, pick_device
 from edco_core.records import Evaluation, Lease, Pool, RunStatus
 from edco_core.scoring import Scorer, build_scorer
-from edco_core.training.sft import Plan, SftTrainer
+from edco_core.training import IntervalTrainer, Plan, build_trainer
 from flows.display import OnProgress, progress, say
 from flows.flow_run import FlowRun, deferring_sigterm, raise_if_told_by_runner
 from flows.owner import is_dead_on_this_machine, this_process
@@ -101,8 +101,8 @@ class OpenRun:
         return build_strategy(self.config.curriculum)
 
     @cached_property
-    def trainer(self) -> SftTrainer:
-        return SftTrainer(
+    def trainer(self) -> IntervalTrainer[Any]:
+        return build_trainer(
             self.config.training, self.pool, self.host, self.plan,
             run_id=self.run_id, run_dir=self.run_dir, seed=self.config.run.seed,
         )  # fmt: skip
@@ -311,7 +311,7 @@ def create(
     identity = {"base_model": base_fingerprint(host.settings), "device": host.device.type}
     spec = run_spec(prepared, run_id, identity)
     run_dir = Path(spec.run_dir)
-    trainer = SftTrainer(
+    trainer = build_trainer(
         prepared.config.training, prepared.pool, host, prepared.plan,
         run_id=run_id, run_dir=run_dir, seed=prepared.config.run.seed,
     )  # fmt: skip
@@ -363,7 +363,11 @@ def reopen(ledger: Ledger, run_id: str) -> OpenRun:
         )
     if (device := pick_device().type) != state.plan["device"]:
         say(f"began on {state.plan['device']}, goes on on {device}: the last bits will differ")
-    plan_fields = {field.name: state.plan[field.name] for field in dataclasses.fields(Plan)}
+    plan_fields = {
+        field.name: state.plan[field.name]
+        for field in dataclasses.fields(Plan)
+        if field.name in state.plan  # else the run is older than that field
+    }
     lease = ledger.acquire(
         run_id, owner=this_process(), ttl_s=LEASE_TTL_S, steal_if=is_dead_on_this_machine
     )

@@ -12,17 +12,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edco_core.config import Config, parse_config
+from edco_core.config import Config, GrpoSection, parse_config
 from edco_core.config_scoring import PassRateSection
 from edco_core.data import load_pool
 from edco_core.errors import ConfigError, InputError, NotFoundError, RunExistsError
 from edco_core.evaluation import NEEDED_FIELDS, check_answers
 from edco_core.records import Pool, RunSpec
+from edco_core.rewards import check_fields, needed_fields
 from storage import db_current, open_ledger, queries
 from storage.engine import Database
 
 if TYPE_CHECKING:
-    from edco_core.training.sft import Plan
+    from edco_core.training import Plan
 
 _RECORDED_PACKAGES = (
     "edco", "torch", "transformers", "trl", "peft", "datasets", "accelerate", "tokenizers",
@@ -66,7 +67,7 @@ def complete(inputs: Inputs) -> Prepared:
     """
     from edco_core.loading import check_model, pinned
     from edco_core.prompts import check_chat_template
-    from edco_core.training.sft import make_plan
+    from edco_core.training import make_plan
 
     config = inputs.config
     plan = make_plan(
@@ -139,13 +140,17 @@ def load_pools(config: Config) -> tuple[Pool, Pool | None]:
 
 
 def load_training_pool(config: Config) -> Pool:
-    """The pool of a configuration, with the fields that its scorer needs."""
-    if not isinstance(config.scoring, PassRateSection):
-        return load_pool(config.data.train, config.data, split="train")
-    metric = config.scoring.metric
-    needs = NEEDED_FIELDS[metric]
+    """The pool of a configuration, with the fields that its scorer and its rewards need."""
+    needs: frozenset[str] = frozenset()
+    if isinstance(config.scoring, PassRateSection):
+        needs |= NEEDED_FIELDS[config.scoring.metric]
+    if isinstance(config.training, GrpoSection):
+        needs |= needed_fields(config.training.rewards)
     pool = load_pool(config.data.train, config.data, split="train", needs=needs)
-    check_answers(metric, pool, "scoring.metric")
+    if isinstance(config.scoring, PassRateSection):
+        check_answers(config.scoring.metric, pool, "scoring.metric")
+    if isinstance(config.training, GrpoSection):
+        check_fields(config.training.rewards, pool)
     return pool
 
 

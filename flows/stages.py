@@ -144,6 +144,7 @@ def train_interval(run: OpenRun, interval: int) -> None:
                 interval,
                 order,
                 start,
+                _checkpoint(run, 0),
                 confirm_ownership=run.renew_lease,
                 should_stop=run.should_stop,
                 on_progress=on_progress,
@@ -172,6 +173,7 @@ def finish(run: OpenRun) -> None:
         name=run.config.run.name,
         base_model=run.config.model.name_or_path,
         strategy=run.config.curriculum.type,
+        trainer=run.config.training.type,
         evaluations=[
             Evaluation(row["interval"], row["metric"], row["value"], row["n"], {}, 0.0)
             for row in queries.evaluations(run.ledger, run.run_id)
