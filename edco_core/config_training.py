@@ -52,6 +52,7 @@ LOOP_OWNED_ARGS: dict[str, str] = {
 }
 """Keys under ``training.args`` that the loop decides, and the setting that owns each."""
 
+DEFAULT_REDRAWS = 3
 _TEXTS = "training.keep_rollout_texts"
 GRPO_OWNED_ARGS: dict[str, str] = {
     **LOOP_OWNED_ARGS,
@@ -136,7 +137,7 @@ class GrpoSection(BaseTrainingSection):
         ge=1,
         le=100,
         description="With skip_without_signal: how often a step may ask anew before it takes what "
-        "there is; null: 3.",
+        f"there is; null: {DEFAULT_REDRAWS}.",
     )
     keep_rollout_texts: bool = Field(
         False, description="Every sampled answer goes to the ledger (view rollout_texts)."

@@ -115,7 +115,11 @@ def _say_how_to_go_on(run_id: str, error: BaseException, store_url: str) -> None
 
 def _print_result(ledger: Ledger, run: OpenRun, store_url: str) -> None:
     rows = queries.intervals(ledger, run.run_id)
-    print_table(rows, interval_columns(rows), title=f"run {run.run_id}")
+    print_table(
+        rows,
+        interval_columns(rows, run.config.evaluation.metric if run.config.evaluation else None),
+        title=f"run {run.run_id}",
+    )
     for row in queries.evaluations(ledger, run.run_id):
         if row["interval"] < 0 and row["category"] is None:
             print(f"{row['metric']} before training: {row['value']:.3f}")

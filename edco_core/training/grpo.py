@@ -22,6 +22,7 @@ from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
 from edco_core.config import GrpoSection
+from edco_core.config_training import DEFAULT_REDRAWS
 from edco_core.errors import ConfigError
 from edco_core.prompts import training_rows
 from edco_core.records import Checkpoint, TrainingOutcome, TrainingStep
@@ -45,7 +46,6 @@ Generate = Callable[[list[Batch]], Batch]
 
 REFERENCE_ADAPTER = "ref"
 """TRL's name for its copy of the adapter."""
-DEFAULT_REDRAWS = 3
 
 
 class GrpoTrainer(IntervalTrainer[GrpoSection]):
@@ -171,8 +171,8 @@ class GrpoTrainer(IntervalTrainer[GrpoSection]):
             for group in self._groups(inputs, batch["advantages"]):
                 self._log.add(group, step=step, is_trained=True)
             return batch
-        num_answers = self._num_answers
-        wanted = len(inputs) // num_answers
+        per_prompt = num_answers(self._settings)
+        wanted = len(inputs) // per_prompt
         batches: list[Batch] = []
         drawn: list[tuple[int, int, Group]] = []
         for _ in range(1 + (self._settings.max_redraws or DEFAULT_REDRAWS)):
@@ -182,7 +182,7 @@ class GrpoTrainer(IntervalTrainer[GrpoSection]):
             first = self._log.num_drawn + len(drawn)
             places = np.arange(first, first + missing) % len(self._order)
             again = self._rows.select(self._order[places])
-            inputs = [row for row in again for _ in range(num_answers)]
+            inputs = [row for row in again for _ in range(per_prompt)]
             batch = generate(inputs)
             groups = self._groups(inputs, batch["advantages"])
             drawn += [(len(batches), i, group) for i, group in enumerate(groups)]
@@ -194,21 +194,18 @@ class GrpoTrainer(IntervalTrainer[GrpoSection]):
         return _join(
             batches,
             [drawn[i][:2] for i in sorted(best)],
-            num_answers,
+            per_prompt,
             pad_token_id=self._host.pad_token_id,
         )
-
-    @property
-    def _num_answers(self) -> int:
-        return int(self._settings.args.get("num_generations", GRPOConfig.num_generations))
 
     def _groups(self, inputs: Sequence[Batch], advantages: torch.Tensor) -> list[Group]:
         """The groups of what was just generated."""
         advantages_B = advantages.double().cpu().numpy()
         truncated_B = np.array([each.truncated for each in self._answered])
         groups = []
-        for begin in range(0, len(inputs), self._num_answers):
-            part = slice(begin, begin + self._num_answers)
+        per_prompt = num_answers(self._settings)
+        for begin in range(0, len(inputs), per_prompt):
+            part = slice(begin, begin + per_prompt)
             groups.append(
                 Group(
                     ordinal=inputs[begin]["ordinal"],
@@ -275,8 +272,13 @@ class _SampledByUs(GRPOTrainer):  # type: ignore[misc]
         return self.sample(generate, inputs, self.state.global_step + 1)
 
 
+def num_answers(settings: GrpoSection) -> int:
+    """G, the answers to each prompt in a step."""
+    return int(settings.args.get("num_generations", GRPOConfig.num_generations))
+
+
 def _join(
-    batches: list[Batch], chosen: list[tuple[int, int]], num_answers: int, *, pad_token_id: int
+    batches: list[Batch], chosen: list[tuple[int, int]], per_prompt: int, *, pad_token_id: int
 ) -> Batch:
     """One batch of some groups of several: ``chosen`` holds (batch, group in it).
 
@@ -286,7 +288,7 @@ def _join(
     for name, value in batches[0].items():
         if value.dim() == 0:
             continue
-        parts = [batches[b][name][g * num_answers : (g + 1) * num_answers] for b, g in chosen]
+        parts = [batches[b][name][g * per_prompt : (g + 1) * per_prompt] for b, g in chosen]
         if value.dim() == 2:
             width = max(part.shape[1] for part in parts)
             fill = pad_token_id if name.endswith("_ids") else 0
