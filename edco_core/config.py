@@ -27,6 +27,7 @@ from pydantic import (
 
 from edco_core.config_errors import explain
 from edco_core.config_errors import nearest as nearest
+from edco_core.config_rewards import ExactMatchSection, Metric
 from edco_core.config_scoring import PrefixEntropySection as PrefixEntropySection
 from edco_core.config_scoring import ScoringSection as ScoringSection
 from edco_core.config_scoring import refuse_selective_without_ranking
@@ -209,13 +210,42 @@ class EdcoSection(_CurriculumSection):
         return num
 
 
+class PassAtKSection(_Section):
+    """Several drawn answers to each sample: pass@k, the chance that one of k is right."""
+
+    k: int = Field(8, ge=1, le=1024, description="Answers drawn to each sample.")
+    report: list[Annotated[int, Field(ge=1)]] | None = Field(
+        None, min_length=1, description="Which pass@… are kept; null: k and the powers of 2 below."
+    )
+    temperature: float = Field(1.0, gt=0, allow_inf_nan=False)
+    top_p: float = Field(1.0, gt=0, le=1, description="Mass kept.")
+
+    @model_validator(mode="after")
+    def _enough_are_drawn(self) -> PassAtKSection:
+        if self.report is not None and max(self.report) > self.k:
+            raise ValueError(
+                f"report: {max(self.report)} came, but k: {self.k} answers are drawn. Allowed: up "
+                "to k; raise that, or remove the larger ones"
+            )
+        return self
+
+    @property
+    def reported(self) -> list[int]:
+        """The k of each pass@k, ascending."""
+        if self.report is not None:
+            return sorted(set(self.report))
+        return sorted({self.k, *(2**i for i in range(self.k.bit_length()))})
+
+
 class EvaluationSection(_Section):
     """What is measured on ``data.eval`` before training and after intervals."""
 
-    metric: Literal["exact_match", "numeric"] = Field(
-        "exact_match",
-        description="exact_match: the completion, white space trimmed; "
-        "numeric: the last number of the generated text equals the last of the field 'answer'.",
+    metric: Metric = Field(
+        default=ExactMatchSection(),
+        description="What a right answer is: a reward by name, or {type: …} with its settings.",
+    )
+    pass_at_k: PassAtKSection | None = Field(
+        None, description="Beside the metric, of greedy answers: pass@k of drawn ones. null: not."
     )
     max_new_tokens: int = Field(64, ge=1, description="Longest answer.")
     every: int = Field(1, ge=1, description="In intervals; the last one always is evaluated.")

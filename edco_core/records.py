@@ -249,8 +249,19 @@ class TrainingOutcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """One metric on the evaluation set."""
+
+    metric: str
+    value: float
+    n: int
+    by_category: dict[str, tuple[float, int]]
+    """Category to (value, number of samples)."""
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
-    """One metric on the evaluation set.  ``interval`` is -1 before training."""
+    """The run's metric on the evaluation set.  ``interval`` is -1 before training."""
 
     interval: int
     metric: str
@@ -259,3 +270,5 @@ class Evaluation:
     by_category: dict[str, tuple[float, int]]
     """Category to (value, number of samples)."""
     seconds: float
+    further: tuple[Measured, ...] = ()
+    """What else was measured at that time, such as pass@k; its seconds are in the above."""

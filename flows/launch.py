@@ -117,7 +117,9 @@ def _print_result(ledger: Ledger, run: OpenRun, store_url: str) -> None:
     rows = queries.intervals(ledger, run.run_id)
     print_table(
         rows,
-        interval_columns(rows, run.config.evaluation.metric if run.config.evaluation else None),
+        interval_columns(
+            rows, run.config.evaluation.metric.type if run.config.evaluation else None
+        ),
         title=f"run {run.run_id}",
     )
     for row in queries.evaluations(ledger, run.run_id):

@@ -94,7 +94,10 @@ class OpenRun:
 
     @cached_property
     def scorer(self) -> Scorer[Any]:
-        return build_scorer(self.config.scoring, self.pool, self.host, seed=self.config.run.seed)
+        return build_scorer(
+            self.config.scoring, self.pool, self.host,
+            seed=self.config.run.seed, cache_dir=self.run_dir,
+        )  # fmt: skip
 
     @cached_property
     def strategy(self) -> Strategy[Any]:
@@ -111,7 +114,10 @@ class OpenRun:
     def _evaluator(self) -> Evaluator | None:
         if self._eval_pool is None or self.config.evaluation is None:
             return None
-        return Evaluator(self.config.evaluation, self._eval_pool, self.host)
+        return Evaluator(
+            self.config.evaluation, self._eval_pool, self.host,
+            seed=self.config.run.seed, cache_dir=self.run_dir,
+        )  # fmt: skip
 
     def evaluate(self, interval: int) -> Evaluation | None:
         """Measure the host's weights, where this configuration evaluates that interval."""

@@ -41,7 +41,10 @@ def describe(config: Config, store_url: str) -> dict[str, Any]:
     if isinstance(config.training, GrpoSection):
         facts |= _budget_of_rollouts(config.training, plan)
     if prepared.eval_pool is not None and config.evaluation is not None:
-        facts["evaluation"] = f"{len(prepared.eval_pool)} samples, {config.evaluation.metric}"
+        measured = [config.evaluation.metric.type]
+        if config.evaluation.pass_at_k is not None:
+            measured += [f"pass@{k}" for k in config.evaluation.pass_at_k.reported]
+        facts["evaluation"] = f"{len(prepared.eval_pool)} samples, {', '.join(measured)}"
     return facts
 
 

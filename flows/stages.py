@@ -169,6 +169,7 @@ def train_interval(run: OpenRun, interval: int) -> None:
 def finish(run: OpenRun) -> None:
     """Put the last checkpoint's model where people look for it, with a model card."""
     checkpoint = _checkpoint(run, run.plan.num_intervals)
+    metric = run.config.evaluation.metric.type if run.config.evaluation else None
     write_final_model(
         checkpoint,
         run.run_dir / "final",
@@ -180,7 +181,7 @@ def finish(run: OpenRun) -> None:
         evaluations=[
             Evaluation(row["interval"], row["metric"], row["value"], row["n"], {}, 0.0)
             for row in queries.evaluations(run.ledger, run.run_id)
-            if row["category"] is None
+            if row["category"] is None and row["metric"] == metric
         ],
     )
     run.host.tokenizer.save_pretrained(str(run.run_dir / "final"))
@@ -212,7 +213,7 @@ def interval_lines(run: OpenRun, rows: Sequence[dict[str, Any]]) -> list[str]:
             f"{row['n_without_signal']} of {row['n_groups']} groups without signal"
         )
     if row["metric"] is not None and config.evaluation is not None:
-        line += f", {config.evaluation.metric} {row['metric']:.3f}"
+        line += f", {config.evaluation.metric.type} {row['metric']:.3f}"
     if not isinstance(config.training, GrpoSection):
         return [line]
     alarm_share = config.training.entropy_alarm

@@ -20,6 +20,7 @@ from edco_core.records import (
     Checkpoint,
     Evaluation,
     Lease,
+    Measured,
     RolloutAnswers,
     RolloutGroups,
     Selection,
@@ -322,20 +323,18 @@ def _checkpoint(connection: Connection, run_key: int, interval: int) -> Checkpoi
 def _keep_evaluation(connection: Connection, run_key: int, evaluation: Evaluation) -> None:
     if evaluation.interval < BASELINE_INTERVAL:
         raise LedgerError(f"there is no interval {evaluation.interval} to evaluate")
-    common = {"run_key": run_key, "interval": evaluation.interval, "metric": evaluation.metric}
-    whole: dict[str, Any] = {
-        "category": None,
-        "value": evaluation.value,
-        "n": evaluation.n,
-        "seconds": evaluation.seconds,
-    }
-    parts: list[dict[str, Any]] = [
-        {"category": category, "value": value, "n": n, "seconds": None}
-        for category, (value, n) in sorted(evaluation.by_category.items())
-    ]
-    connection.execute(
-        insert(tables.evaluation_results), [{**common, **part} for part in (whole, *parts)]
-    )
+    main = Measured(evaluation.metric, evaluation.value, evaluation.n, evaluation.by_category)
+    rows: list[dict[str, Any]] = []
+    for measured in (main, *evaluation.further):
+        common = {"run_key": run_key, "interval": evaluation.interval, "metric": measured.metric}
+        seconds = evaluation.seconds if measured is main else None  # of all: told once
+        whole = {"category": None, "value": measured.value, "n": measured.n, "seconds": seconds}
+        parts: list[dict[str, Any]] = [
+            {"category": category, "value": value, "n": n, "seconds": None}
+            for category, (value, n) in sorted(measured.by_category.items())
+        ]
+        rows += [{**common, **part} for part in (whole, *parts)]
+    connection.execute(insert(tables.evaluation_results), rows)
 
 
 def _step_slots(outcome: TrainingOutcome) -> pa.Table:

@@ -12,10 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from edco_core.errors import DataError
 from edco_core.rewards.base import Answered, Reward, Usage
+from edco_core.rewards.choice import ChoiceReward
 from edco_core.rewards.contains import ContainsReward
 from edco_core.rewards.exact_match import ExactMatchReward
+from edco_core.rewards.format import FormatReward
+from edco_core.rewards.llm_judge import LlmJudgeReward
+from edco_core.rewards.math import MathReward
 from edco_core.rewards.numeric import NumericReward
+from edco_core.rewards.own import OwnReward
 from edco_core.rewards.questions import Questions
+from edco_core.rewards.regex import RegexReward
 from edco_core.rewards.weighted import Rewards, Scored
 
 if TYPE_CHECKING:
@@ -23,9 +29,14 @@ if TYPE_CHECKING:
     from edco_core.records import Pool
 
 REWARDS: Mapping[str, type[Reward[Any]]] = {
+    "choice": ChoiceReward,
     "contains": ContainsReward,
     "exact_match": ExactMatchReward,
+    "format": FormatReward,
+    "llm_judge": LlmJudgeReward,
+    "math": MathReward,
     "numeric": NumericReward,
+    "regex": RegexReward,
 }
 
 
@@ -36,7 +47,10 @@ def build_rewards(
 
     Raises ConfigError where something is missing on this machine: a library, or a judge's key.
     """
-    return Rewards([REWARDS[each.type](each, cache_dir=cache_dir) for each in sections])
+    kinds = [REWARDS.get(each.type, OwnReward) for each in sections]
+    return Rewards(
+        [kind(each, cache_dir=cache_dir) for kind, each in zip(kinds, sections, strict=True)]
+    )
 
 
 def needed_fields(sections: Sequence[BaseRewardSection]) -> frozenset[str]:
@@ -51,17 +65,15 @@ def check_fields(
 
     ``key`` is the setting the rewards are from.
     """
-    rewards = build_rewards(sections)
     questions = Questions(pool)
-    for ordinal in range(len(questions)):
-        found = rewards.problem(questions.answered(ordinal, "", truncated=False))
-        if found is not None:
-            name, problem = found
-            source = pool.table.column("source")[ordinal].as_py()
-            raise DataError(
-                f"{source}: {problem}. {key} is {name}, for which no answer would be right: "
-                "change the row, or use another reward."
-            )
+    asked = (questions.answered(i, "", truncated=False) for i in range(len(questions)))
+    found = build_rewards(sections).first_problem(asked)
+    if found is not None:
+        ordinal, name, problem = found
+        raise DataError(
+            f"{pool.table.column('source')[ordinal].as_py()}: {problem}. {key} is {name}, for "
+            "which no answer would be right: change the row, or use another reward."
+        )
 
 
 __all__ = [

@@ -66,6 +66,8 @@ class Reward(ABC, Generic[SettingsT]):
 
     nan_means: ClassVar[str] = "nan"
     """What it says about an answer when the reward gives NaN for it."""
+    max_checked: ClassVar[int | None] = None
+    """How many samples of a pool ``problem`` is asked about beforehand; None: all."""
 
     def __init__(self, settings: SettingsT, *, cache_dir: Path | None = None) -> None:
         """``cache_dir`` is the run's own folder; None: nothing is kept on disk."""
@@ -114,13 +116,14 @@ class ComparingReward(OneByOneReward[ComparingT]):
         """Whether ``given``, the part of the text to look at, is what is expected."""
 
     def value(self, answered: Answered) -> float:
-        given = answered.text
-        if self.settings.tag is not None:
-            found = last_tagged(given, self.settings.tag)
-            if found is None:
-                return 0.0
-            given = found
-        return float(self.is_right(given, answered))
+        given = self.given(answered)
+        return 0.0 if given is None else float(self.is_right(given, answered))
+
+    def given(self, answered: Answered) -> str | None:
+        """The part of the text to look at; None where it lacks the tag."""
+        if self.settings.tag is None:
+            return answered.text
+        return last_tagged(answered.text, self.settings.tag)
 
     def expected(self, answered: Answered) -> str:
         if self.settings.against == "completion":

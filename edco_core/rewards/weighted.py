@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -54,12 +54,15 @@ class Rewards:
         """What all judges have cost since the run began."""
         return sum((reward.usage for reward in self._rewards), Usage())
 
-    def problem(self, asked: Answered) -> tuple[str, str] | None:
-        """The reward that could never be right on this sample, and why."""
-        for name, reward in zip(self.names, self._rewards, strict=True):
-            found = reward.problem(asked)
-            if found is not None:
-                return name, found
+    def first_problem(self, asked: Iterable[Answered]) -> tuple[int, str, str] | None:
+        """The first sample on which a reward could never be right, that reward, and why."""
+        for index, each in enumerate(asked):
+            for name, reward in zip(self.names, self._rewards, strict=True):
+                if reward.max_checked is not None and index >= reward.max_checked:
+                    continue
+                found = reward.problem(each)
+                if found is not None:
+                    return index, name, found
         return None
 
     def score(self, batch: Sequence[Answered]) -> Scored:
