@@ -12,7 +12,16 @@ import typer
 
 from benchmarks.measuring import load, print_report, write_report
 
-NAMES = ("start", "scoring", "scoring_cost", "rescoring", "orchestration", "prefect", "ledger")
+NAMES = (
+    "start",
+    "scoring",
+    "scoring_cost",
+    "rescoring",
+    "orchestration",
+    "prefect",
+    "ledger",
+    "grpo",
+)
 
 
 def main(

@@ -20,6 +20,7 @@ POINTS = {
     "scoring-row": ("storage", "Ledger.finish_scoring"),
     "selection": ("storage", "Ledger.finish_selection"),
     "training": ("trl", "SFTTrainer.training_step"),
+    "sampling": ("trl", "GRPOTrainer.training_step"),
     "saving": ("edco_core.training.interval", "mark_complete"),
     "training-row": ("storage", "Ledger.finish_training"),
     "removing": ("flows.retention", "remove"),

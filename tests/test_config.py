@@ -82,7 +82,12 @@ def problems(**sections: Any) -> list[str]:
             "scoring.type: 'prefix_entropie' came. Allowed: full_entropy, loss, pass_rate, "
             "perplexity, prefix_entropy, reference_prefix_entropy. Did you mean 'prefix_entropy'?",
         ),
-        ({"training": {"type": "grpo"}}, "training.type: 'grpo' came. Allowed: sft."),
+        ({"training": {"type": "gpro"}}, "training.type: 'gpro' came. Allowed: grpo, sft."),
+        ({"training": {"type": "grpo"}}, "training.rewards: missing; it has no default."),
+        (
+            {"training": {"type": "grpo", "rewards": [{"type": "numerik"}]}},
+            "training.rewards.0.type: 'numerik' came. Allowed: ",
+        ),
         (
             {"model": {"peft": {"type": "loha"}}},
             "model.peft.type: 'loha' came. Allowed: lora. Did you mean 'lora'?",
