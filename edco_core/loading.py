@@ -154,8 +154,6 @@ class ModelHost:
                 # would not wrap a model again that still bears its mark.
                 for name in ("forward", "_original_forward", "_is_accelerate_prepared"):
                     module.__dict__.pop(name, None)
-            if "ref" in getattr(self.model, "peft_config", {}):
-                self.model.delete_adapter("ref")  # TRL's copy, for the KL term
             if hasattr(self.model, "gradient_checkpointing_disable"):
                 self.model.gradient_checkpointing_disable()
             _free_memory()

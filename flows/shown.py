@@ -187,7 +187,8 @@ _OF_ROLLOUTS = (
 
 def table(rows: Sequence[dict[str, Any]], config: Config) -> list[dict[str, str]]:
     """The cells of the table artifact, a row for each interval."""
-    names, metric = _TABLE, config.evaluation.metric.type if config.evaluation else "metric"
+    names: tuple[str, ...] = _TABLE
+    metric = config.evaluation.metric.type if config.evaluation else "metric"
     cells = [dict(row) for row in rows]
     if isinstance(config.training, GrpoSection):
         names += _OF_ROLLOUTS

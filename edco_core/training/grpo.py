@@ -12,7 +12,8 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -218,6 +219,14 @@ class GrpoTrainer(IntervalTrainer[GrpoSection]):
                 )
             )
         return groups
+
+    @contextmanager
+    def _taken_off(self, model: Any) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            if REFERENCE_ADAPTER in getattr(model, "peft_config", {}):
+                model.delete_adapter(REFERENCE_ADAPTER)
 
     def _save_beside(self, checkpoint: Path) -> None:
         shutil.rmtree(checkpoint / REFERENCE_ADAPTER, ignore_errors=True)

@@ -17,6 +17,7 @@ import shutil
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -223,6 +224,10 @@ class IntervalTrainer(ABC, Generic[SettingsT]):
     ) -> TrainingOutcome:
         """What the interval did; ``history`` is the trainer's log of its steps."""
 
+    def _taken_off(self, model: Any) -> AbstractContextManager[None]:
+        """Take off the model whatever the trainer leaves on it, beyond what the host knows of."""
+        return nullcontext()
+
     def _save_beside(self, checkpoint: Path) -> None:
         """Complete a checkpoint that TRL has written, before it is marked complete."""
 
@@ -285,7 +290,7 @@ class IntervalTrainer(ABC, Generic[SettingsT]):
             )
             seen = np.zeros(0 if restart else interval * plan.rows_per_interval, dtype=np.int64)
             self._host.load_weights(start)
-            with self._host.lent_for_training() as model:
+            with self._host.lent_for_training() as model, self._taken_off(model):
                 trainer = self._build_trainer(
                     model,
                     args,

@@ -10,7 +10,7 @@ import pytest
 
 from edco_core.errors import LedgerError
 from edco_core.records import Lease
-from storage import Ledger, queries
+from storage import Ledger, open_ledger, queries
 from tests.storage.conftest import (
     do_run,
     make_answers,
@@ -91,28 +91,31 @@ def reinforced_run(ledger: Ledger) -> np.ndarray:
     return scores
 
 
-def ask(ledger: Ledger, sql: str) -> list[dict[str, object]]:
-    columns, rows = ledger.query(sql, {"run": "rl", "limit": 10})
+def ask(url: str, sql: str) -> list[dict[str, object]]:
+    reader = open_ledger(url, read_only=True)
+    columns, rows = reader.query(sql, {"run": "rl", "limit": 10})
     return [dict(zip(columns, row, strict=True)) for row in rows]
 
 
-def test_high_entropy_but_never_solved(ledger: Ledger) -> None:
+def test_high_entropy_but_never_solved(ledger: Ledger, url: str) -> None:
     scores = reinforced_run(ledger)
-    (row,) = ask(ledger, queries.NEVER_SOLVED)
+    (row,) = ask(url, queries.NEVER_SOLVED)
     assert row["sample_id"] == IDS[0]
     assert (row["n_intervals"], row["n_answers"]) == (3, 24)
     assert row["score_max"] == scores[0]
     assert row["percentile_mean"] == pytest.approx(100)
 
 
-def test_an_easy_sample_that_was_never_solved_is_not_of_high_entropy(ledger: Ledger) -> None:
+def test_an_easy_sample_that_was_never_solved_is_not_of_high_entropy(
+    ledger: Ledger, url: str
+) -> None:
     reinforced_run(ledger)
-    assert ask(ledger, queries.NEVER_SOLVED.replace(">= 75", ">= 100.5")) == []
+    assert ask(url, queries.NEVER_SOLVED.replace(">= 75", ">= 100.5")) == []
 
 
-def test_solved_at_last(ledger: Ledger) -> None:
+def test_solved_at_last(ledger: Ledger, url: str) -> None:
     scores = reinforced_run(ledger)
-    (row,) = ask(ledger, queries.SOLVED_AT_LAST)  # sample 3 was, but not at last
+    (row,) = ask(url, queries.SOLVED_AT_LAST)  # sample 3 was, but not at last
     assert row["sample_id"] == IDS[1]
     assert (row["first_interval"], row["last_interval"], row["pass_rate"]) == (0, 2, 0.75)
     assert row["score_first"] == row["score_last"] == scores[1]
