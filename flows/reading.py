@@ -104,8 +104,7 @@ def show_run(ledger: Ledger, prefix: str) -> Answer:
     ]
     if run["message"]:
         lines.append(f"message   {run['message']}")
-    baseline = [e for e in evaluations if e["interval"] < 0 and e["category"] is None]
-    after = [f"{e['metric']} before training: {e['value']:.3f}" for e in baseline]
+    after = baseline_lines(evaluations, run["metric"])
     measured = [row for row in rows if row["metric"] is not None]
     if measured:
         best = max(measured, key=lambda row: row["metric"])
@@ -127,6 +126,22 @@ def show_run(ledger: Ledger, prefix: str) -> Answer:
         "run": run, "intervals": rows, "evaluations": evaluations, "checkpoints": checkpoints,
     }  # fmt: skip
     return Answer(facts, rows, interval_columns(rows), lines=lines, after=after)
+
+
+def baseline_lines(evaluations: list[dict[str, Any]], metric: str | None) -> list[str]:
+    """What was measured before training; of further metrics also the newest value."""
+    whole = [each for each in evaluations if each["category"] is None]
+    lines = []
+    for first in (each for each in whole if each["interval"] < 0):
+        line = f"{first['metric']} before training: {first['value']:.3f}"
+        last = max(
+            (each for each in whole if each["metric"] == first["metric"]),
+            key=lambda each: each["interval"],
+        )
+        if first["metric"] != metric and last is not first:  # the metric has its own column
+            line += f", after interval {last['interval']}: {last['value']:.3f}"
+        lines.append(line)
+    return lines
 
 
 def _with_size(checkpoint: dict[str, Any]) -> dict[str, Any]:
