@@ -16,7 +16,7 @@ from conftest import write_jsonl
 from judge import Judge, serving
 from pydantic import TypeAdapter, ValidationError
 
-from edco_core.config import DataSection
+from edco_core.config import DataSection, EvaluationSection
 from edco_core.config_rewards import REWARD_TYPES, Metric, RewardSection
 from edco_core.data import load_pool
 from edco_core.errors import ConfigError, DataError, RewardError
@@ -209,6 +209,7 @@ QUESTION = "Which planet is the largest?\nA) Mars\nB) Jupiter\nC) Jupiter II\n(D
         ("E", False),
         ("A good one would be hard to name", False),
         ("The answer is a planet", False),
+        ("so the answer is: b.", True),
         ("Mars or Jupiter", False),  # two options: no choice
         ("Jupiter II", False),
         ("Banana", False),
@@ -219,6 +220,11 @@ def test_choice_finds_the_option_that_was_chosen(text: str, right: bool) -> None
     for expected in ("B", "(B)", "Jupiter", "B) Jupiter"):
         found = value({"type": "choice"}, text, prompt=QUESTION, answer=expected)
         assert found == right, expected
+
+
+def test_choice_takes_an_article_for_no_letter() -> None:
+    for text in ("The answer is a planet", "A good one would be hard to name"):
+        assert value({"type": "choice"}, text, prompt=QUESTION, answer="A") == 0
 
 
 def test_choice_takes_letters_alone_where_the_prompt_lists_no_options() -> None:
@@ -522,3 +528,14 @@ def test_rewards_see_conversations_as_people_read_them(tmp_path: Path) -> None:
     asked = [("user", "colour?"), ("assistant", "blue")]
     assert texts(asked) == "colour?"
     assert texts([("system", "be brief"), *asked]) == "system: be brief\n\nuser: colour?"
+
+
+def test_what_a_form_fills_in_is_taken_back() -> None:
+    """Prefect's form sends every default it shows."""
+    schema = EvaluationSection.model_json_schema()
+    shown = schema["properties"]["metric"]
+    assert EvaluationSection.model_validate({"metric": shown["default"]}) == EvaluationSection()
+    numeric = schema["$defs"]["NumericSection"]["properties"]
+    filled = {key: value.get("default", value.get("const")) for key, value in numeric.items()}
+    assert filled["weight"] == 1
+    assert EvaluationSection.model_validate({"metric": filled}).metric.type == "numeric"
