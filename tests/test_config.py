@@ -112,8 +112,8 @@ def problems(**sections: Any) -> list[str]:
             "evaluation.metric: weight would be ignored: a metric is one reward alone",
         ),
         (
-            {"evaluation": {"metric": "llm_judge"}},
-            "evaluation.metric.base_url: missing; it has no default.",
+            {"evaluation": {"metric": "regex"}},
+            "evaluation.metric.pattern: missing; it has no default.",
         ),
         (
             {"evaluation": {"pass_at_k": {"k": 4, "report": [1, 8]}}},

@@ -298,7 +298,7 @@ class TestKey:
 
 def test_an_address_that_is_none_is_refused_before_anything_is_asked(judge: Judge) -> None:
     with pytest.raises(ConfigError, match="is no address"):
-        built(judge, base_url="http://host:99999/v1")
+        built(judge, base_url="http://host:abc/v1")
 
 
 def test_a_prompt_that_does_not_show_the_answer_is_refused() -> None:
