@@ -27,7 +27,7 @@ from pydantic import (
 
 from edco_core.config_errors import explain
 from edco_core.config_errors import nearest as nearest
-from edco_core.config_rewards import ExactMatchSection, Metric
+from edco_core.config_rewards import Metric
 from edco_core.config_scoring import PrefixEntropySection as PrefixEntropySection
 from edco_core.config_scoring import ScoringSection as ScoringSection
 from edco_core.config_scoring import refuse_selective_without_ranking
@@ -241,7 +241,8 @@ class EvaluationSection(_Section):
     """What is measured on ``data.eval`` before training and after intervals."""
 
     metric: Metric = Field(
-        default=ExactMatchSection(),
+        "exact_match",
+        validate_default=True,
         description="What a right answer is: a reward by name, or {type: …} with its settings.",
     )
     pass_at_k: PassAtKSection | None = Field(

@@ -294,7 +294,7 @@ RewardSection = Annotated[
 
 def _from_name(value: Any) -> Any:
     """A metric given by name alone, as the section it stands for."""
-    if isinstance(value, Mapping) and "weight" in value:
+    if isinstance(value, Mapping) and value.get("weight", 1) != 1:
         raise ValueError("weight would be ignored: a metric is one reward alone; remove it")
     if isinstance(value, str):
         if not _is_known(value):

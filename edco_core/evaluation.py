@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edco_core.answering import Answering
 from edco_core.config import EvaluationSection
 from edco_core.records import Evaluation, Measured, Pool
+from edco_core.scoring.answering import Answering
 from edco_core.scoring.batches import MemoryLimit, plan_batches
 
 if TYPE_CHECKING:
-    from edco_core.answering import Judged
     from edco_core.loading import ModelHost
     from edco_core.records import Floats, Ints
+    from edco_core.scoring.answering import Judged
 
 _DRAWN_FROM = 2**31
 """Added to the interval: random numbers other than those the pool is scored with."""

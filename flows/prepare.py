@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _RECORDED_PACKAGES = (
     "edco", "torch", "transformers", "trl", "peft", "datasets", "accelerate", "tokenizers",
-    "prefect", "sqlalchemy", "duckdb", "numpy",
+    "prefect", "sqlalchemy", "duckdb", "numpy", "math-verify",
 )  # fmt: skip
 
 

@@ -105,8 +105,7 @@ def show_run(ledger: Ledger, prefix: str) -> Answer:
     ]
     if run["message"]:
         lines.append(f"message   {run['message']}")
-    baseline = [e for e in evaluations if e["interval"] < 0 and e["category"] is None]
-    after = [f"{e['metric']} before training: {e['value']:.3f}" for e in baseline]
+    after = baseline_lines(evaluations, run["metric"])
     measured = [row for row in rows if row["metric"] is not None]
     if measured:
         best = max(measured, key=lambda row: row["metric"])
@@ -158,6 +157,22 @@ def _rollout_lines(rows: Sequence[dict[str, Any]], alarm_share: float) -> list[s
 def _entropy_alarm(ledger: Ledger, run_id: str) -> float:
     training = ledger.run_state(run_id).config.get("training") or {}
     return float(training.get("entropy_alarm") or 0.0)
+
+
+def baseline_lines(evaluations: list[dict[str, Any]], metric: str | None) -> list[str]:
+    """What was measured before training; of further metrics also the newest value."""
+    whole = [each for each in evaluations if each["category"] is None]
+    lines = []
+    for first in (each for each in whole if each["interval"] < 0):
+        line = f"{first['metric']} before training: {first['value']:.3f}"
+        last = max(
+            (each for each in whole if each["metric"] == first["metric"]),
+            key=lambda each: each["interval"],
+        )
+        if first["metric"] != metric and last is not first:  # the metric has its own column
+            line += f", after interval {last['interval']}: {last['value']:.3f}"
+        lines.append(line)
+    return lines
 
 
 def _with_size(checkpoint: dict[str, Any]) -> dict[str, Any]:

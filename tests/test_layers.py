@@ -24,6 +24,7 @@ from edco_core.config import (
     TrainingSection,
     load_config,
 )
+from edco_core.config_rewards import OwnRewardSection
 from edco_core.curriculum import STRATEGIES
 
 ROOT = Path(__file__).parents[1]
@@ -105,6 +106,7 @@ HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "prefect", "matplot
         ("edco_core.config", HEAVY | {"sqlalchemy", "numpy"}),
         ("edco_core.records", HEAVY | {"sqlalchemy", "numpy"}),
         ("edco_core.curriculum", HEAVY | {"sqlalchemy"}),
+        ("edco_core.rewards", HEAVY | {"sqlalchemy", "sympy"}),
         ("storage", HEAVY | {"alembic"}),
     ],
 )
@@ -225,12 +227,14 @@ def test_every_training_argument_the_loop_overrides_is_refused_from_users() -> N
     assert set(LOOP_OWNED_ARGS) <= set(GRPO_OWNED_ARGS)
 
 
-def test_every_metric_of_the_configuration_exists() -> None:
-    from edco_core.config import EvaluationSection
-    from edco_core.evaluation import METRICS, NEEDED_FIELDS
+def test_every_reward_of_the_configuration_exists() -> None:
+    from edco_core.config_rewards import REWARD_SECTIONS, REWARD_TYPES, Metric, RewardSection
+    from edco_core.rewards import REWARDS
 
-    names = set(get_args(EvaluationSection.model_fields["metric"].annotation))
-    assert set(METRICS) == set(NEEDED_FIELDS) == names
+    assert list(REWARDS) == sorted(REWARD_TYPES)
+    for union in (Metric, RewardSection):
+        members = {get_args(member)[0] for member in get_args(get_args(union)[0])}
+        assert members == {*REWARD_SECTIONS, OwnRewardSection}
 
 
 NOT_SHOWN = {
@@ -261,7 +265,7 @@ def test_the_configuration_of_init_shows_every_setting() -> None:
         assert fields - set(values) == NOT_SHOWN.get(name, set()), name
         for key, value in values.items():
             inner = getattr(section, key)
-            if isinstance(inner, BaseModel):
+            if isinstance(inner, BaseModel) and isinstance(value, dict):
                 compare(inner, value, f"{name}.{key}")
 
     for name, values in shown.items():

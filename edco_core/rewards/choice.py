@@ -13,8 +13,10 @@ _OPTION = re.compile(r"^[ \t]*\(?([A-Z])[).:][ \t]*(\S.*?)[ \t]*$", re.MULTILINE
 _LETTER_ALONE = re.compile(r"\W*([A-Za-z])\W*")
 _LETTER_IN_FRONT = re.compile(r"\s*[*_]*\(?([A-Z])[).:]")
 _BOXED = re.compile(r"\\boxed\{(?:\\text\{)?\s*\(?([A-Za-z])\)?\s*\}")
+# A small letter only at the end: "the answer is a planet" names no option.
 _STATED = re.compile(
-    r"\b(?:answer|option|choice)\b(?:\s+is)?\s*:?\s*[*_]*\(?([A-Z])\)?(?![\w'])", re.IGNORECASE
+    r"(?i:\b(?:answer|option|choice)\b(?:\s+is)?)\s*:?\s*[*_]*\(?"
+    r"([A-Z](?![\w'])|[a-z](?=[).*_]*\s*$))"
 )
 _IN_BRACKETS = re.compile(r"\(([A-Z])\)")
 

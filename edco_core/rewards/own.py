@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -37,8 +37,7 @@ class OwnReward(Reward[OwnRewardSection]):
         super().__init__(settings, cache_dir=cache_dir)
         found = _load(settings.type)
         self._needs = _needs(found)
-        make: Callable[..., Callable[..., Any]] = found if inspect.isclass(found) else _bound(found)
-        self._score = make(**settings.args)
+        self._score = _made(found, settings.args)
 
     @property
     def needs(self) -> frozenset[str]:
@@ -48,8 +47,10 @@ class OwnReward(Reward[OwnRewardSection]):
         return np.asarray(self._score(batch), dtype=np.float64)
 
 
-def _bound(function: Callable[..., Any]) -> Callable[..., Callable[..., Any]]:
-    return partial(partial, function)
+def _made(found: Any, args: Mapping[str, Any]) -> Callable[..., Any]:
+    """What is called with each batch."""
+    made = found(**args) if inspect.isclass(found) else partial(found, **args)
+    return cast("Callable[..., Any]", made)
 
 
 def check_own(name: str, args: Mapping[str, Any]) -> None:

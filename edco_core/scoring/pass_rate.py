@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edco_core.answering import Answering
 from edco_core.config_scoring import PassRateSection
 from edco_core.records import ScoreShard
+from edco_core.scoring.answering import Answering
 from edco_core.scoring.base import Scorer, as_shard
 
 if TYPE_CHECKING:
