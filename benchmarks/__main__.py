@@ -22,6 +22,7 @@ NAMES = {
     "ledger_writing": "ledger:measure_writes",
     "ledger_queries": "ledger:measure_questions",
     "ledger_memory": "ledger:measure_memory",
+    "grpo": "grpo:measure",
 }
 """Name to module and function; each has its table and its file."""
 

@@ -18,6 +18,8 @@ from edco_core.errors import TrainingError
 from edco_core.records import Checkpoint, Evaluation
 
 MARKER = "edco.json"
+ROLLOUTS = "rollouts.parquet"
+"""What reinforcement learning sampled in the interval so far, kept with each of its saves."""
 _WEIGHTS = ("adapter_model.safetensors", "model*.safetensors", "pytorch_model*.bin")
 
 
@@ -91,10 +93,12 @@ def verify(checkpoint: Checkpoint) -> None:
 def drop_optimizer_state(folder: Path) -> None:
     """Remove what only resuming right behind a checkpoint needs; its model stays.
 
+    What an interval sampled goes, too: it is in the ledger by then.
+
     Nothing is done to a folder that is no checkpoint of ours, such as a base model's.
     """
     if read_facts(folder) is not None:
-        for name in ("optimizer.pt", "optimizer.bin", "scheduler.pt", "rng_state.pth"):
+        for name in ("optimizer.pt", "optimizer.bin", "scheduler.pt", "rng_state.pth", ROLLOUTS):
             (folder / name).unlink(missing_ok=True)
 
 
@@ -122,6 +126,7 @@ def write_final_model(
     name: str,
     base_model: str,
     strategy: str,
+    trainer: str,
     evaluations: Iterable[Evaluation],
 ) -> None:
     """Copy a checkpoint's model (no optimizer) to ``destination`` with a model card."""
@@ -132,6 +137,7 @@ def write_final_model(
         temporary,
         ignore=shutil.ignore_patterns(
             MARKER,
+            ROLLOUTS,
             "optimizer.*",
             "scheduler.pt",
             "rng_state*",
@@ -140,7 +146,9 @@ def write_final_model(
         ),
     )
     adapter = (temporary / "adapter_config.json").exists()
-    card = _model_card(checkpoint, run_id, name, base_model, strategy, list(evaluations), adapter)
+    card = _model_card(
+        checkpoint, run_id, name, base_model, strategy, trainer, list(evaluations), adapter
+    )
     (temporary / "README.md").write_text(card, encoding="utf-8")
     shutil.rmtree(destination, ignore_errors=True)
     temporary.replace(destination)
@@ -152,12 +160,14 @@ def _model_card(
     name: str,
     base_model: str,
     strategy: str,
+    trainer: str,
     evaluations: list[Evaluation],
     adapter: bool,
 ) -> str:
     front = ["---", f"base_model: {json.dumps(base_model)}"]
     front += ["library_name: peft"] if adapter else ["library_name: transformers"]
-    front += ["pipeline_tag: text-generation", "tags: [edco, curriculum-learning, sft, trl]", "---"]
+    tags = f"tags: [edco, curriculum-learning, {trainer}, trl]"
+    front += ["pipeline_tag: text-generation", tags, "---"]
     loader = "AutoPeftModelForCausalLM" if adapter else "AutoModelForCausalLM"
     lines = [
         *front,

@@ -3,8 +3,7 @@
 ``load_config`` reads a file and ``--set`` overrides into a :class:`Config`; a mistake becomes one
 :class:`~edco_core.errors.ConfigError` that names the key, what came and what is allowed.  Names of
 PEFT, TRL and transformers settings are theirs, unchanged.  Nothing here imports torch: keys under
-``training.args`` are checked by the trainer, which knows TRL's own list.  Longer than 400 lines:
-all settings of a run in one place.
+``training.args`` are checked by the trainer, which knows TRL's own list.
 """
 
 from __future__ import annotations
@@ -28,60 +27,22 @@ from pydantic import (
 
 from edco_core.config_errors import explain
 from edco_core.config_errors import nearest as nearest
+from edco_core.config_rewards import Metric
 from edco_core.config_scoring import PrefixEntropySection as PrefixEntropySection
 from edco_core.config_scoring import ScoringSection as ScoringSection
 from edco_core.config_scoring import refuse_selective_without_ranking
 from edco_core.config_section import Section as _Section
 from edco_core.config_section import for_forms
+from edco_core.config_training import LOOP_OWNED_ARGS as LOOP_OWNED_ARGS
+from edco_core.config_training import GrpoSection as GrpoSection
+from edco_core.config_training import SftSection as SftSection
+from edco_core.config_training import TrainingSection as TrainingSection
 from edco_core.config_yaml import read_yaml
 from edco_core.errors import ConfigError
 
 DEFAULT_STORE_URL = "duckdb:///edco.duckdb"
+_DEFAULT_TYPES = {"scoring": "prefix_entropy", "curriculum": "edco", "training": "sft"}
 RUN_ID_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-
-LOOP_OWNED_ARGS: dict[str, str] = {
-    "output_dir": "run.output_dir",
-    "seed": "run.seed",
-    "data_seed": "run.seed",
-    "max_steps": "curriculum.intervals, curriculum.top_n and training.epochs_per_interval",
-    "num_train_epochs": "training.epochs_per_interval",
-    "train_sampling_strategy": "curriculum.order (the stored order is followed exactly)",
-    "shuffle_dataset": "curriculum.order (the stored order is followed exactly)",
-    "packing": "nothing: a packed step cannot be traced back to its samples",
-    "eval_packing": "nothing: evaluation generates, see 'evaluation'",
-    "dataloader_drop_last": "nothing: every selected sample is trained on",
-    "ignore_data_skip": "nothing: skipping is what makes a resumed run identical",
-    "resume_from_checkpoint": "edco resume RUN_ID",
-    "overwrite_output_dir": "nothing: a run never overwrites another",
-    "disable_tqdm": "nothing: the progress bars are our own",
-    "do_train": "nothing: the loop trains",
-    "do_eval": "evaluation",
-    "do_predict": "evaluation",
-    "eval_strategy": "evaluation.every",
-    "eval_steps": "evaluation.every",
-    "save_strategy": "training.args.save_steps (intervals always save at their end)",
-    "save_total_limit": "run.keep_checkpoints (each interval keeps its last save)",
-    "save_only_model": "nothing: resuming needs the optimizer's state",
-    "load_best_model_at_end": "nothing: 'edco show' names the best interval's checkpoint",
-    "metric_for_best_model": "evaluation.metric",
-    "logging_strategy": "nothing: every step goes to the ledger",
-    "logging_steps": "nothing: every step goes to the ledger",
-    "logging_nan_inf_filter": "nothing: a loss that is not finite stops the run",
-    "model_init_kwargs": "model",
-    "push_to_hub": "nothing: push the finished adapter folder yourself",
-    "auto_find_batch_size": "training.args.per_device_train_batch_size",
-    "dataset_text_field": "data.columns",
-    "dataset_kwargs": "data",
-    "completion_only_loss": "nothing: the loss is on completions",
-    "remove_unused_columns": "data",
-    "eos_token": "the tokenizer: set eos_token in its tokenizer_config.json",
-    "pad_token": "the tokenizer: set pad_token in its tokenizer_config.json",
-    "chat_template_path": "the tokenizer: put chat_template.jinja into the model's folder",
-    "use_cpu": "nothing: the device is found; hide GPUs with CUDA_VISIBLE_DEVICES=''",
-    "eval_on_start": "evaluation (the start is always measured)",
-}
-"""Keys under ``training.args`` that the loop decides, and the setting that owns each."""
-
 
 Field_ = Literal["prompt", "completion", "messages", "answer", "category", "sample_id"]
 """The fields of a sample (README, "Your own data")."""
@@ -253,38 +214,43 @@ class EdcoSection(_CurriculumSection):
         return num
 
 
-class SftSection(_Section):
-    """Supervised fine-tuning with TRL's ``SFTTrainer``."""
+class PassAtKSection(_Section):
+    """Several drawn answers to each sample: pass@k, the chance that one of k is right."""
 
-    type: Literal["sft"] = "sft"
-    epochs_per_interval: float = Field(
-        1.0, gt=0, le=1000, allow_inf_nan=False, description="Passes over each curriculum."
+    k: int = Field(8, ge=1, le=1024, description="Answers drawn to each sample.")
+    report: list[Annotated[int, Field(ge=1)]] | None = Field(
+        None, min_length=1, description="Which pass@… are kept; null: k and the powers of 2 below."
     )
-    restart_optimizer: bool = Field(
-        False, description="A fresh optimizer and schedule each interval, as the paper released."
-    )
-    args: dict[str, Any] = Field(
-        default_factory=dict, description="TRL SFTConfig settings, names unchanged."
-    )
+    temperature: float = Field(1.0, gt=0, allow_inf_nan=False)
+    top_p: float = Field(1.0, gt=0, le=1, description="Mass kept.")
 
-    @field_validator("args")
-    @classmethod
-    def _not_owned_by_the_loop(cls, args: dict[str, Any]) -> dict[str, Any]:
-        owned = sorted(set(args) & set(LOOP_OWNED_ARGS))
-        if owned:
+    @model_validator(mode="after")
+    def _enough_are_drawn(self) -> PassAtKSection:
+        if self.report is not None and max(self.report) > self.k:
             raise ValueError(
-                "; ".join(f"'{key}' is decided by {LOOP_OWNED_ARGS[key]}" for key in owned)
+                f"report: {max(self.report)} came, but k: {self.k} answers are drawn. Allowed: up "
+                "to k; raise that, or remove the larger ones"
             )
-        return args
+        return self
+
+    @property
+    def reported(self) -> list[int]:
+        """The k of each pass@k, ascending."""
+        if self.report is not None:
+            return sorted(set(self.report))
+        return sorted({self.k, *(2**i for i in range(self.k.bit_length()))})
 
 
 class EvaluationSection(_Section):
     """What is measured on ``data.eval`` before training and after intervals."""
 
-    metric: Literal["exact_match", "numeric"] = Field(
+    metric: Metric = Field(
         "exact_match",
-        description="exact_match: the completion, white space trimmed; "
-        "numeric: the last number of the generated text equals the last of the field 'answer'.",
+        validate_default=True,
+        description="What a right answer is: a reward by name, or {type: …} with its settings.",
+    )
+    pass_at_k: PassAtKSection | None = Field(
+        None, description="Beside the metric, of greedy answers: pass@k of drawn ones. null: not."
     )
     max_new_tokens: int = Field(64, ge=1, description="Longest answer.")
     every: int = Field(1, ge=1, description="In intervals; the last one always is evaluated.")
@@ -301,7 +267,6 @@ class StoreSection(_Section):
 CurriculumSection = Annotated[
     EdcoSection | RandomSection, Field(discriminator="type", json_schema_extra=for_forms)
 ]
-TrainingSection = SftSection
 
 
 class Config(_Section):
@@ -328,7 +293,7 @@ class Config(_Section):
     @classmethod
     def _types_have_defaults(cls, values: Any) -> Any:
         if isinstance(values, Mapping):
-            for name, default in (("scoring", "prefix_entropy"), ("curriculum", "edco")):
+            for name, default in _DEFAULT_TYPES.items():
                 section = values.get(name)
                 if isinstance(section, Mapping) and "type" not in section:
                     values = {**values, name: {"type": default, **section}}
@@ -343,6 +308,11 @@ class Config(_Section):
             raise ValueError(
                 "run.keep_checkpoints: best needs data.eval, which tells what is best; set that, "
                 "or keep all or the last so many (a count)"
+            )
+        if getattr(self.training, "keep_rollout_texts", False) and not self.store.keep_texts:
+            raise ValueError(
+                "training.keep_rollout_texts does not go with store.keep_texts: false; an answer "
+                "may quote its sample"
             )
         if self.data.eval is not None and self.evaluation is None:
             object.__setattr__(self, "evaluation", EvaluationSection())

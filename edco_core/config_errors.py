@@ -32,14 +32,17 @@ def _explain(details: list[Any], root: type[BaseModel]) -> str:
     detail = details[0]
     path, fields = _walk(detail["loc"], root)
     kind, given = detail["type"], detail["input"]
-    if path.startswith("store"):
-        given = "…"  # an address may hold a password
+    if path.startswith("store") or path.endswith((".base_url", ".api_key_env")):
+        given = "…"  # an address may hold a password, and a key may be where its name belongs
     if kind == "extra_forbidden":
         name = str(detail["loc"][-1])
         allowed = sorted(fields)
         return f"{path}: unknown key. Allowed here: {', '.join(allowed)}.{nearest(name, allowed)}"
     if kind == "missing":
         return f"{path}: missing; it has no default."
+    if kind == "missing_type":
+        allowed = sorted(re.findall(r"'([^']+)'", detail["ctx"]["expected_tags"]))
+        return f"{path}.type: missing. Allowed: {', '.join(allowed)}."
     if kind == "union_tag_invalid":
         allowed = sorted(re.findall(r"'([^']+)'", detail["ctx"]["expected_tags"]))
         tag = detail["ctx"]["tag"]
@@ -78,6 +81,9 @@ def _walk(location: tuple[Any, ...], root: type[BaseModel]) -> tuple[str, list[s
             fields = list(model.model_fields)
             continue
         if part in _UNION_MEMBERS:
+            continue
+        if isinstance(part, int):  # of a list: what it holds is what its annotation says
+            path.append(str(part))
             continue
         path.append(str(part))
         section = choices[0] if choices else None

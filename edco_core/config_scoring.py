@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from edco_core.config_rewards import Metric
 from edco_core.config_section import Section, for_forms
 
 
@@ -187,8 +188,10 @@ class PassRateSection(BaseScoringSection):
 
     type: Literal["pass_rate"] = "pass_rate"
     k: int = Field(8, ge=1, le=1024, description="Answers per sample.")
-    metric: Literal["exact_match", "numeric"] = Field(
-        "exact_match", description="As in evaluation.metric: what a right answer is."
+    metric: Metric = Field(
+        "exact_match",
+        validate_default=True,
+        description="As in evaluation.metric: what a right answer is.",
     )
     max_new_tokens: int = Field(64, ge=1)
     temperature: float = Field(1.0, gt=0, allow_inf_nan=False)

@@ -75,3 +75,11 @@ class WithheldError(EdcoError):
 
 class TrainingError(EdcoError, RuntimeError):
     """Training cannot go on: a loss that is not finite, a checkpoint unlike its hash."""
+
+
+class RewardError(EdcoError, RuntimeError):
+    """A reward failed on an answer, or gave no finite number; the message names both."""
+
+
+class JudgeDownError(StopRequested):
+    """A judge cannot be asked: the run pauses, since zeros in its place would be trained on."""

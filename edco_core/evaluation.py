@@ -1,121 +1,130 @@
-"""Evaluation: greedy answers on the held-out samples, and a metric over them."""
+"""Evaluation: answers to the held-out samples, and what share of them is right."""
 
 from __future__ import annotations
 
-import re
+import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from edco_core.config import EvaluationSection
-from edco_core.errors import DataError
-from edco_core.prompts import prompt_token_ids, reference_texts
-from edco_core.records import Evaluation, Pool
+from edco_core.records import Evaluation, Measured, Pool
+from edco_core.scoring.answering import Answering
+from edco_core.scoring.batches import MemoryLimit, plan_batches
 
 if TYPE_CHECKING:
     from edco_core.loading import ModelHost
+    from edco_core.records import Floats, Ints
+    from edco_core.scoring.answering import Judged
 
-NEEDED_FIELDS: Mapping[str, frozenset[str]] = {
-    "exact_match": frozenset(),
-    "numeric": frozenset({"answer"}),
-}
-"""Optional fields of a sample that a metric cannot do without."""
-
-# A sign right after a digit joins two numbers (20-5, 2024-05-17); a comma belongs to a number only
-# before three digits.
-_NUMBER = re.compile(r"(?:(?<!\d)[-+])?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)")
-
-
-def exact_match(generated: str, completion: str, answer: str | None) -> bool:
-    """The whole completion, up to white space at both ends."""
-    return generated.strip() == completion.strip()
-
-
-def numeric(generated: str, completion: str, answer: str | None) -> bool:
-    """The last number of the generated text equals the last of ``answer``; commas are ignored."""
-    found, expected = _last_number(generated), _last_number(answer or "")
-    return found is not None and found == expected
-
-
-def _last_number(text: str) -> float | None:
-    numbers = _NUMBER.findall(text)
-    return float(numbers[-1].replace(",", "")) if numbers else None
-
-
-def check_answers(metric: str, pool: Pool, key: str = "evaluation.metric") -> None:
-    """Raise DataError where ``numeric`` would count a sample as wrong whatever the model says."""
-    if metric != "numeric":
-        return
-    for answer, source in zip(
-        pool.table.column("answer").to_pylist(),
-        pool.table.column("source").to_pylist(),
-        strict=True,
-    ):
-        if _last_number(answer or "") is None:
-            raise DataError(
-                f"{source}: answer: {answer!r} came, in which there is no number. Expected one, as "
-                f"{key} is numeric; or use exact_match."
-            )
-
-
-METRICS: Mapping[str, Callable[[str, str, str | None], bool]] = {
-    "exact_match": exact_match,
-    "numeric": numeric,
-}
+_DRAWN_FROM = 2**31
+"""Added to the interval: random numbers other than those the pool is scored with."""
 
 
 class Evaluator:
-    """Measures one metric on one evaluation set, as a share of samples in [0, 1]."""
+    """Measures one evaluation set: greedy answers by the run's metric, drawn ones by pass@k."""
 
-    def __init__(self, settings: EvaluationSection, pool: Pool, host: ModelHost) -> None:
+    def __init__(
+        self,
+        settings: EvaluationSection,
+        pool: Pool,
+        host: ModelHost,
+        *,
+        seed: int = 0,
+        cache_dir: Path | None = None,
+    ) -> None:
         self._settings = settings
-        self._host = host
-        self._prompts = prompt_token_ids(pool, host.tokenizer)
-        self._references = reference_texts(pool)
-        self._answers = pool.table.column("answer").to_pylist()
-        self._categories = pool.table.column("category").to_pylist()
+        self._seed = seed
+        self._answering = Answering(
+            pool, host, settings.metric,
+            max_new_tokens=settings.max_new_tokens, cache_dir=cache_dir,
+        )  # fmt: skip
+        self._categories: list[str | None] = pool.table.column("category").to_pylist()
+        self._memory = MemoryLimit()
 
     def evaluate(self, interval: int, on_progress: Callable[[int, int], None]) -> Evaluation:
-        """Answer every sample greedily with the host's weights, and compare.
+        """Answer every sample with the host's weights, and say what share is right.
 
-        ``on_progress`` gets (samples answered, samples in all) after each batch.
+        ``on_progress`` gets (answers given, answers in all) after each batch.
         """
-        # Decoding loads torch; importing this module for NEEDED_FIELDS must not.
-        from edco_core.scoring.batches import plan_batches
-        from edco_core.scoring.decoding import decode_greedily
-
         start = time.perf_counter()
-        metric = METRICS[self._settings.metric]
-        correct = [False] * len(self._prompts)
-        num_done = 0
-        for batch in plan_batches(
-            [len(prompt) for prompt in self._prompts],
-            max_new_tokens=self._settings.max_new_tokens,
-            max_batch_tokens=self._settings.max_batch_tokens,
-        ):
-            decoded = decode_greedily(
-                self._host.model_for_inference(),
-                [self._prompts[i] for i in batch],
-                max_new_tokens=self._settings.max_new_tokens,
-                pad_token_id=self._host.pad_token_id,
-                eos_token_ids=self._host.eos_token_ids,
-                with_entropies=False,
+        drawn = self._settings.pass_at_k
+        num_samples = len(self._categories)
+        total = num_samples * (1 if drawn is None else 1 + drawn.k)
+        right_P = self._count(
+            self._answering.num_tokens(1),
+            self._answering.answer_greedily,
+            lambda done: on_progress(done, total),
+        )
+        value, by_category = self._shares(right_P.astype(np.float64))
+        further: list[Measured] = []
+        if drawn is not None:
+            draw = partial(
+                self._answering.draw,
+                sampling=drawn,
+                seed=self._seed,
+                interval=_DRAWN_FROM + interval + 1,
             )
-            texts = self._host.tokenizer.batch_decode(decoded.token_ids, skip_special_tokens=True)
-            for i, text in zip(batch, texts, strict=True):
-                correct[i] = metric(text, self._references[i], self._answers[i])
-            num_done += len(batch)
-            on_progress(num_done, len(self._prompts))
-        groups: dict[str, list[bool]] = defaultdict(list)
-        for category, is_correct in zip(self._categories, correct, strict=True):
-            if category is not None:
-                groups[category].append(is_correct)
+            right_P = self._count(
+                self._answering.num_tokens(drawn.k),
+                draw,
+                lambda done: on_progress(num_samples + done, total),
+            )
+            for k in drawn.reported:
+                found = self._shares(pass_at_k(right_P, num_drawn=drawn.k, k=k))
+                further.append(Measured(f"pass@{k}", found[0], num_samples, found[1]))
         return Evaluation(
             interval=interval,
-            metric=self._settings.metric,
-            value=sum(correct) / len(correct),
-            n=len(correct),
-            by_category={c: (sum(g) / len(g), len(g)) for c, g in sorted(groups.items())},
+            metric=self._settings.metric.type,
+            value=value,
+            n=num_samples,
+            by_category=by_category,
             seconds=time.perf_counter() - start,
+            further=tuple(further),
         )
+
+    def _count(
+        self,
+        num_tokens: Ints,
+        answer: Callable[[Sequence[int]], Judged],
+        on_progress: Callable[[int], None],
+    ) -> Ints:
+        """Shape (P,): right answers to each sample."""
+        right_P = np.zeros(len(num_tokens), dtype=np.int64)
+        num_done = 0
+        for batch in plan_batches(num_tokens, max_batch_tokens=self._settings.max_batch_tokens):
+            width = int(num_tokens[batch[0]])
+            parts = self._memory.in_parts(batch.tolist(), width, answer)
+            is_correct_BK = np.concatenate([part.is_correct_BK for part in parts])
+            right_P[batch] = is_correct_BK.sum(axis=1)
+            num_done += is_correct_BK.size
+            on_progress(num_done)
+        return right_P
+
+    def _shares(self, values_P: Floats) -> tuple[float, dict[str, tuple[float, int]]]:
+        """The mean of all samples, and of each category with its size."""
+        groups: dict[str, list[float]] = defaultdict(list)
+        for category, value in zip(self._categories, values_P.tolist(), strict=True):
+            if category is not None:
+                groups[category].append(value)
+        by_category = {c: (sum(g) / len(g), len(g)) for c, g in sorted(groups.items())}
+        return sum(values_P.tolist()) / len(values_P), by_category
+
+
+def pass_at_k(num_right: Ints, *, num_drawn: int, k: int) -> Floats:
+    """Shape (P,): the chance that one of k answers is right, without bias.
+
+    Of n drawn answers c are right; the share of all choices of k among the n that hold a right one
+    is 1 - C(n - c, k) / C(n, k) (Chen et al. 2021, arXiv 2107.03374, equation 1).
+    """
+    assert k <= num_drawn
+    of_count = [
+        1 - math.comb(num_drawn - right, k) / math.comb(num_drawn, k)
+        for right in range(num_drawn + 1)
+    ]
+    return np.array(of_count, dtype=np.float64)[num_right]

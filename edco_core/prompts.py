@@ -185,6 +185,23 @@ def reference_token_ids(
     return prompts, completions
 
 
+def prompt_texts(pool: Pool) -> list[str]:
+    """The prompt of every sample as people would read it, in ordinal order.
+
+    A conversation of several turns has each turn's role in front of it.
+    """
+    prompts = pool.table.column("prompt").to_pylist()
+    if not pool.conversational:
+        return list(prompts)
+    return [_told(json.loads(prompt)) for prompt in prompts]
+
+
+def _told(turns: list[Message]) -> str:
+    if len(turns) == 1:
+        return turns[0]["content"]
+    return "\n\n".join(f"{turn['role']}: {turn['content']}" for turn in turns)
+
+
 def reference_texts(pool: Pool) -> list[str]:
     """The reference completion of every sample as plain text, in ordinal order."""
     completions = pool.table.column("completion").to_pylist()

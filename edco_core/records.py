@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     Ints = NDArray[np.int64]
     Floats = NDArray[np.float64]
+    BoolArray = NDArray[np.bool_]
 
 Stage = Literal["checkpoint", "scoring", "selection", "training"]
 STAGES: tuple[Stage, ...] = ("checkpoint", "scoring", "selection", "training")
@@ -188,22 +189,46 @@ class TrainingStep:
     grad_norm: float | None
     num_tokens: int | None
     """Tokens seen since the start of the run."""
+    policy_entropy: float | None = None
+    """Mean entropy of the answers' tokens under the model, in nats; of reinforcement learning."""
+    kl: float | None = None
+    """Mean of TRL's estimate of the divergence from the reference, in nats per token."""
 
 
 @dataclass(frozen=True, slots=True)
 class RolloutGroups:
     """Answers sampled and rewarded together in reinforcement learning: arrays of one length G,
-    an entry per prompt and optimizer step."""
+    an entry per prompt and optimizer step, in the order they were sampled."""
 
     steps: Ints
-    """Global, 1-based."""
+    """Global, 1-based; the first of those that train on them."""
     ordinals: Ints
+    slots: Ints
+    """Place in the step; -1 for a group that was passed over and not trained on."""
     n: Ints
     """Answers sampled for the prompt in that step."""
     n_correct: Ints
     reward_mean: Floats
     reward_std: Floats
+    """Over the n answers, not n - 1; 0: without signal."""
     advantage_abs_mean: Floats
+    n_tokens_mean: Floats
+    """Generated tokens per answer."""
+    truncated_share: Floats
+    """Of the answers, cut off at their longest length."""
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutAnswers:
+    """The answers of an interval's groups one by one: arrays of one length A, group by group."""
+
+    groups: Ints
+    """Which of the interval's groups each is of."""
+    texts: tuple[str, ...]
+    rewards: Floats
+    is_correct: BoolArray
+    n_tokens: Ints
+    truncated: BoolArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,11 +242,26 @@ class TrainingOutcome:
     seconds: float
     rollouts: RolloutGroups | None = None
     """Only of reinforcement learning."""
+    answers: RolloutAnswers | None = None
+    """Only where the texts of answers are kept."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What else is to be kept with the interval, such as what a judge cost so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One metric on the evaluation set."""
+
+    metric: str
+    value: float
+    n: int
+    by_category: dict[str, tuple[float, int]]
+    """Category to (value, number of samples)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """One metric on the evaluation set.  ``interval`` is -1 before training."""
+    """The run's metric on the evaluation set.  ``interval`` is -1 before training."""
 
     interval: int
     metric: str
@@ -230,3 +270,5 @@ class Evaluation:
     by_category: dict[str, tuple[float, int]]
     """Category to (value, number of samples)."""
     seconds: float
+    further: tuple[Measured, ...] = ()
+    """What else was measured at that time, such as pass@k; its seconds are in the above."""

@@ -81,11 +81,28 @@ def print_table(
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
-def interval_columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Headings for a run's intervals; how many were scored only where some kept an older score."""
-    if any((row["n_rescored"] or 0) < (row["n_scored"] or 0) for row in rows):
-        return INTERVAL_COLUMNS
-    return {k: v for k, v in INTERVAL_COLUMNS.items() if k not in ("n_rescored", "recall_estimate")}
+def interval_columns(rows: Sequence[Mapping[str, Any]], metric: str | None) -> dict[str, str]:
+    """Headings for a run's intervals, of what there is to show; ``metric`` is the run's.
+
+    How many were scored is shown only where some kept an older score.
+    """
+    columns = INTERVAL_COLUMNS | {"metric": metric or "metric"}
+    left_out: set[str] = set()
+    if not any((row["n_rescored"] or 0) < (row["n_scored"] or 0) for row in rows):
+        left_out |= {"n_rescored", "recall_estimate"}
+    if all(row["n_groups"] is None for row in rows):
+        left_out |= {"policy_entropy", "reward_mean", "n_groups", "n_without_signal"}
+    return {key: heading for key, heading in columns.items() if key not in left_out}
+
+
+def collapse_alarm(intervals: Sequence[int], alarm_share: float) -> str:
+    """The alarm, for people."""
+    return (
+        f"ALARM: the policy's entropy collapsed in interval {', '.join(map(str, intervals))}: "
+        f"below {alarm_share:.0%} of the first interval's (training.entropy_alarm). More KL "
+        "(args.beta), a lower learning rate or a wider curriculum (curriculum.temperature) slow "
+        "that down."
+    )
 
 
 INTERVAL_COLUMNS = {
@@ -100,5 +117,9 @@ INTERVAL_COLUMNS = {
     "n_stayed": "stayed",
     "n_left": "left",
     "train_loss": "train loss",
-    "metric": "accuracy",
+    "policy_entropy": "policy entropy",
+    "reward_mean": "reward",
+    "n_groups": "groups",
+    "n_without_signal": "no signal",
+    "metric": "metric",
 }

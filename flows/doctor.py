@@ -61,6 +61,10 @@ def _check_devices(note: Any) -> None:
             note("qlora", "missing", "bitsandbytes", "pip install 'edco[qlora]'")
         else:
             note("qlora", "ok", importlib.metadata.version("bitsandbytes"))
+        if importlib.util.find_spec("vllm") is None:
+            note("vllm", "missing", "use_vllm of GRPO", "pip install 'trl[vllm]'")
+        else:
+            note("vllm", "ok", importlib.metadata.version("vllm"))
     else:
         note("gpu", "missing", "no CUDA device: runs use the CPU, load_in_4bit is refused")
 

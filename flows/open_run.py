@@ -38,7 +38,7 @@ from edco_core.evaluation import Evaluator
 from edco_core.loading import ModelHost, base_fingerprint, pick_device
 from edco_core.records import Evaluation, Lease, Pool, RunStatus
 from edco_core.scoring import Scorer, build_scorer
-from edco_core.training.sft import Plan, SftTrainer
+from edco_core.training import IntervalTrainer, Plan, build_trainer
 from flows.display import OnProgress, progress, say
 from flows.flow_run import FlowRun, deferring_sigterm, raise_if_told_by_runner
 from flows.owner import is_dead_on_this_machine, this_process
@@ -94,15 +94,18 @@ class OpenRun:
 
     @cached_property
     def scorer(self) -> Scorer[Any]:
-        return build_scorer(self.config.scoring, self.pool, self.host, seed=self.config.run.seed)
+        return build_scorer(
+            self.config.scoring, self.pool, self.host,
+            seed=self.config.run.seed, cache_dir=self.run_dir,
+        )  # fmt: skip
 
     @cached_property
     def strategy(self) -> Strategy[Any]:
         return build_strategy(self.config.curriculum)
 
     @cached_property
-    def trainer(self) -> SftTrainer:
-        return SftTrainer(
+    def trainer(self) -> IntervalTrainer[Any]:
+        return build_trainer(
             self.config.training, self.pool, self.host, self.plan,
             run_id=self.run_id, run_dir=self.run_dir, seed=self.config.run.seed,
         )  # fmt: skip
@@ -111,7 +114,10 @@ class OpenRun:
     def _evaluator(self) -> Evaluator | None:
         if self._eval_pool is None or self.config.evaluation is None:
             return None
-        return Evaluator(self.config.evaluation, self._eval_pool, self.host)
+        return Evaluator(
+            self.config.evaluation, self._eval_pool, self.host,
+            seed=self.config.run.seed, cache_dir=self.run_dir,
+        )  # fmt: skip
 
     def evaluate(self, interval: int) -> Evaluation | None:
         """Measure the host's weights, where this configuration evaluates that interval."""
@@ -311,7 +317,7 @@ def create(
     identity = {"base_model": base_fingerprint(host.settings), "device": host.device.type}
     spec = run_spec(prepared, run_id, identity)
     run_dir = Path(spec.run_dir)
-    trainer = SftTrainer(
+    trainer = build_trainer(
         prepared.config.training, prepared.pool, host, prepared.plan,
         run_id=run_id, run_dir=run_dir, seed=prepared.config.run.seed,
     )  # fmt: skip
@@ -363,7 +369,11 @@ def reopen(ledger: Ledger, run_id: str) -> OpenRun:
         )
     if (device := pick_device().type) != state.plan["device"]:
         say(f"began on {state.plan['device']}, goes on on {device}: the last bits will differ")
-    plan_fields = {field.name: state.plan[field.name] for field in dataclasses.fields(Plan)}
+    plan_fields = {
+        field.name: state.plan[field.name]
+        for field in dataclasses.fields(Plan)
+        if field.name in state.plan  # else the run is older than that field
+    }
     lease = ledger.acquire(
         run_id, owner=this_process(), ttl_s=LEASE_TTL_S, steal_if=is_dead_on_this_machine
     )

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edco_core.config import Config, KeepCheckpoints
+from edco_core.config import Config, GrpoSection, KeepCheckpoints
+from edco_core.config_training import DEFAULT_REDRAWS
 from flows.prepare import check_ledger, check_texts, complete, load_inputs
+
+if TYPE_CHECKING:
+    from edco_core.training import Plan
 
 
 def describe(config: Config, store_url: str) -> dict[str, Any]:
@@ -25,6 +29,7 @@ def describe(config: Config, store_url: str) -> dict[str, Any]:
         "strategy": config.curriculum.type,
         "intervals": plan.num_intervals,
         "samples_per_interval": plan.samples_per_interval,
+        "trainer": config.training.type,
         "samples_per_step": plan.slots_per_step,
         "steps_per_interval": plan.steps_per_interval,
         "total_steps": plan.total_steps,
@@ -33,8 +38,32 @@ def describe(config: Config, store_url: str) -> dict[str, Any]:
         "ledger": ledger,
         "texts_in_ledger": "kept" if config.store.keep_texts else "not kept",
     }
+    if isinstance(config.training, GrpoSection):
+        facts |= _budget_of_rollouts(config.training, plan)
     if prepared.eval_pool is not None and config.evaluation is not None:
-        facts["evaluation"] = f"{len(prepared.eval_pool)} samples, {config.evaluation.metric}"
+        measured = [config.evaluation.metric.type]
+        if config.evaluation.pass_at_k is not None:
+            measured += [f"pass@{k}" for k in config.evaluation.pass_at_k.reported]
+        facts["evaluation"] = f"{len(prepared.eval_pool)} samples, {', '.join(measured)}"
+    return facts
+
+
+def _budget_of_rollouts(training: GrpoSection, plan: Plan) -> dict[str, Any]:
+    """What is sampled; where groups are passed over it is known only afterwards."""
+    from edco_core.training.grpo import num_answers
+
+    per_prompt = num_answers(training)
+    rounds = plan.total_steps // plan.steps_per_round
+    answers = rounds * plan.slots_per_step * per_prompt
+    facts: dict[str, Any] = {
+        "rewards": ", ".join(f"{each.type} x {each.weight:g}" for each in training.rewards),
+        "answers_per_prompt": per_prompt,
+        "kl_reference": training.kl_reference if training.args.get("beta") else "none (no beta)",
+        "answers_sampled": answers,
+    }
+    if training.skip_without_signal:
+        most = answers * (1 + (training.max_redraws or DEFAULT_REDRAWS))
+        facts["answers_sampled"] = f"{answers} to {most}"
     return facts
 
 

@@ -7,27 +7,28 @@ import importlib.metadata
 import os
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edco_core.config import Config, parse_config
+from edco_core.config import Config, GrpoSection, parse_config
+from edco_core.config_rewards import BaseRewardSection
 from edco_core.config_scoring import PassRateSection
 from edco_core.data import load_pool
 from edco_core.errors import ConfigError, InputError, NotFoundError, RunExistsError
-from edco_core.evaluation import NEEDED_FIELDS, check_answers
 from edco_core.records import Pool, RunSpec
+from edco_core.rewards import check_fields, needed_fields
 from flows.lineage import Parent, with_parent
 from storage import db_current, open_ledger, queries
 from storage.engine import Database
 
 if TYPE_CHECKING:
-    from edco_core.training.sft import Plan
+    from edco_core.training import Plan
 
 _RECORDED_PACKAGES = (
     "edco", "torch", "transformers", "trl", "peft", "datasets", "accelerate", "tokenizers",
-    "prefect", "sqlalchemy", "duckdb", "numpy",
+    "prefect", "sqlalchemy", "duckdb", "numpy", "math-verify",
 )  # fmt: skip
 
 
@@ -70,7 +71,7 @@ def complete(inputs: Inputs) -> Prepared:
     """
     from edco_core.loading import check_model, pinned
     from edco_core.prompts import check_chat_template
-    from edco_core.training.sft import make_plan
+    from edco_core.training import make_plan
 
     config = inputs.config
     plan = make_plan(
@@ -138,21 +139,31 @@ def load_pools(config: Config) -> tuple[Pool, Pool | None]:
     pool = load_training_pool(config)
     if config.data.eval is None or config.evaluation is None:
         return pool, None
-    needs = NEEDED_FIELDS[config.evaluation.metric]
+    metric = [config.evaluation.metric]
+    needs = needed_fields(metric)
     eval_pool = load_pool(config.data.eval, config.data, split="eval", needs=needs)
-    check_answers(config.evaluation.metric, eval_pool)
+    check_fields(metric, eval_pool, "evaluation.metric")
     return pool, eval_pool
 
 
 def load_training_pool(config: Config) -> Pool:
-    """The pool of a configuration, with the fields that its scorer needs."""
-    if not isinstance(config.scoring, PassRateSection):
-        return load_pool(config.data.train, config.data, split="train")
-    metric = config.scoring.metric
-    needs = NEEDED_FIELDS[metric]
+    """The pool of a configuration, with the fields that its rewards need."""
+    rewards = _rewards_on_the_pool(config)
+    needs = frozenset().union(*(needed_fields(sections) for sections in rewards.values()))
     pool = load_pool(config.data.train, config.data, split="train", needs=needs)
-    check_answers(metric, pool, "scoring.metric")
+    for key, sections in rewards.items():
+        check_fields(sections, pool, key)
     return pool
+
+
+def _rewards_on_the_pool(config: Config) -> dict[str, Sequence[BaseRewardSection]]:
+    """The settings that judge answers to samples of the pool, and what they hold."""
+    judging: dict[str, Sequence[BaseRewardSection]] = {}
+    if isinstance(config.scoring, PassRateSection):
+        judging["scoring.metric"] = [config.scoring.metric]
+    if isinstance(config.training, GrpoSection):
+        judging["training.rewards"] = config.training.rewards
+    return judging
 
 
 def run_spec(prepared: Prepared, run_id: str, identity: Mapping[str, str]) -> RunSpec:
@@ -169,7 +180,7 @@ def run_spec(prepared: Prepared, run_id: str, identity: Mapping[str, str]) -> Ru
         model=config.model.name_or_path,
         dataset_id=prepared.pool.fingerprint,
         eval_dataset_id=prepared.eval_pool.fingerprint if prepared.eval_pool else None,
-        metric=config.evaluation.metric if config.evaluation else None,
+        metric=config.evaluation.metric.type if config.evaluation else None,
         intervals=config.curriculum.intervals,
         pool_size=len(prepared.pool),
         top_n=prepared.plan.samples_per_interval,

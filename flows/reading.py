@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edco_core.collapse import collapsed
 from edco_core.retention import num_bytes
-from flows.display import interval_columns, number, print_table
+from flows.display import collapse_alarm, interval_columns, number, print_table
 from flows.texts import with_texts
 from storage import Ledger, queries
 from storage.queries import Rows
@@ -104,8 +105,7 @@ def show_run(ledger: Ledger, prefix: str) -> Answer:
     ]
     if run["message"]:
         lines.append(f"message   {run['message']}")
-    baseline = [e for e in evaluations if e["interval"] < 0 and e["category"] is None]
-    after = [f"{e['metric']} before training: {e['value']:.3f}" for e in baseline]
+    after = baseline_lines(evaluations, run["metric"])
     measured = [row for row in rows if row["metric"] is not None]
     if measured:
         best = max(measured, key=lambda row: row["metric"])
@@ -120,13 +120,59 @@ def show_run(ledger: Ledger, prefix: str) -> Answer:
             f"scored: {share:.1%} of what scoring everything would have been; recall of what that "
             f"would have selected, by audit: {min(found):.3f} at the lowest"
         )
+    after += _rollout_lines(rows, _entropy_alarm(ledger, run_id))
     checkpoints = [_with_size(row) for row in queries.checkpoints(ledger, run_id)]
     if checkpoints:
         after.append(_on_disk(checkpoints))
     facts = {
         "run": run, "intervals": rows, "evaluations": evaluations, "checkpoints": checkpoints,
     }  # fmt: skip
-    return Answer(facts, rows, interval_columns(rows), lines=lines, after=after)
+    return Answer(facts, rows, interval_columns(rows, run["metric"]), lines=lines, after=after)
+
+
+def _rollout_lines(rows: Sequence[dict[str, Any]], alarm_share: float) -> list[str]:
+    """What was sampled in reinforcement learning, and whether the policy's entropy collapsed."""
+    sampled = [row for row in rows if row["n_groups"]]
+    if not sampled:
+        return []
+    total = {
+        name: sum(row[name] for row in sampled)
+        for name in ("n_answers", "n_correct", "n_groups", "n_without_signal", "n_passed_over")
+    }
+    line = (
+        f"rollouts: {total['n_answers']} answers sampled, "
+        f"{total['n_correct'] / total['n_answers']:.1%} right; {total['n_without_signal']} of "
+        f"{total['n_groups']} groups without signal"
+    )
+    if total["n_passed_over"]:
+        line += f", of which {total['n_passed_over']} passed over and not trained on"
+    lines = [line]
+    is_collapsed = collapsed([row["policy_entropy"] for row in sampled], alarm_share)
+    if any(is_collapsed):
+        which = [row["interval"] for row, each in zip(sampled, is_collapsed, strict=True) if each]
+        lines.append(collapse_alarm(which, alarm_share))
+    return lines
+
+
+def _entropy_alarm(ledger: Ledger, run_id: str) -> float:
+    training = ledger.run_state(run_id).config.get("training") or {}
+    return float(training.get("entropy_alarm") or 0.0)
+
+
+def baseline_lines(evaluations: list[dict[str, Any]], metric: str | None) -> list[str]:
+    """What was measured before training; of further metrics also the newest value."""
+    whole = [each for each in evaluations if each["category"] is None]
+    lines = []
+    for first in (each for each in whole if each["interval"] < 0):
+        line = f"{first['metric']} before training: {first['value']:.3f}"
+        last = max(
+            (each for each in whole if each["metric"] == first["metric"]),
+            key=lambda each: each["interval"],
+        )
+        if first["metric"] != metric and last is not first:  # the metric has its own column
+            line += f", after interval {last['interval']}: {last['value']:.3f}"
+        lines.append(line)
+    return lines
 
 
 def _with_size(checkpoint: dict[str, Any]) -> dict[str, Any]:

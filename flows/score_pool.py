@@ -137,7 +137,7 @@ def _find(wanted: _Wanted) -> str | None:
 
 def _own(wanted: _Wanted, flow_run: FlowRun) -> Any:
     """The run of this flow run, new or, after a retry, the one it began."""
-    from edco_core.training.sft import Plan
+    from edco_core.training import Plan
     from flows.open_run import LEASE_TTL_S, OpenRun
     from flows.owner import is_dead_on_this_machine, this_process
 

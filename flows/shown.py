@@ -11,10 +11,10 @@ import contextvars
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from prefect.artifacts import (
@@ -27,12 +27,15 @@ from prefect.artifacts import (
 from prefect.client.orchestration import get_client
 from prefect.logging.handlers import APILogHandler
 
+from edco_core.collapse import collapsed
+from edco_core.config import GrpoSection
 from flows.display import OnProgress, number
 from storage import queries
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
 
+    from edco_core.config import Config
     from edco_core.records import Checkpoint
     from flows.open_run import OpenRun
 
@@ -128,9 +131,9 @@ class Shown:
 
             key, run_id = _key(run.run_id), run.run_id
             create_table_artifact(
-                [{name: number(row.get(name)) for name in _TABLE} for row in rows],
+                table(rows, run.config),
                 key=f"{key}-intervals",
-                description=f"Run {run_id}: scores, turnover and accuracy, interval by interval.",
+                description=f"Run {run_id}: scores, turnover and metric, interval by interval.",
             )
             picture = base64.b64encode(interval_chart(rows, facts)).decode()
             create_image_artifact(
@@ -162,9 +165,42 @@ class Shown:
 
 
 _TABLE = (
-    "interval", "n_selected", "n_first_time", "n_returned", "n_stayed", "n_left", "jaccard",
-    "cutoff", "score_mean", "score_p50", "score_p90", "score_max", "train_loss", "metric",
+    "interval",
+    "n_selected",
+    "n_first_time",
+    "n_returned",
+    "n_stayed",
+    "n_left",
+    "jaccard",
+    "cutoff",
+    "score_mean",
+    "score_p50",
+    "score_p90",
+    "score_max",
+    "train_loss",
+)
+_OF_ROLLOUTS = (
+    "policy_entropy", "collapsed", "reward_mean", "n_answers", "n_correct", "n_groups",
+    "n_without_signal", "n_passed_over",
 )  # fmt: skip
+
+
+def table(rows: Sequence[dict[str, Any]], config: Config) -> list[dict[str, str]]:
+    """The cells of the table artifact, a row for each interval."""
+    names: tuple[str, ...] = _TABLE
+    metric = config.evaluation.metric.type if config.evaluation else "metric"
+    cells = [dict(row) for row in rows]
+    if isinstance(config.training, GrpoSection):
+        names += _OF_ROLLOUTS
+        entropies = [row["policy_entropy"] for row in rows]
+        for row, is_collapsed in zip(
+            cells, collapsed(entropies, config.training.entropy_alarm), strict=True
+        ):
+            row["collapsed"] = "ALARM" if is_collapsed else "no"
+    return [
+        {name: number(row.get(name)) for name in names} | {metric: number(row["metric"])}
+        for row in cells
+    ]
 
 
 def duration(seconds: float) -> str:

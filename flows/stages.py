@@ -7,7 +7,7 @@ Doing a run again is therefore the same as resuming it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,11 +21,13 @@ from edco_core.checkpoints import (
     weights_sha256,
     write_final_model,
 )
+from edco_core.collapse import collapsed
+from edco_core.config import GrpoSection
 from edco_core.curriculum import Ranking, derive_generator
 from edco_core.errors import LedgerError, StopRequested
 from edco_core.records import BASELINE_INTERVAL, Checkpoint, Evaluation, ScoreHistory
 from edco_core.scoring.rescoring import Rescored, rescore
-from flows.display import say
+from flows.display import collapse_alarm, number, say
 from flows.open_run import OpenRun
 from flows.retention import apply_retention
 from storage import queries
@@ -144,6 +146,7 @@ def train_interval(run: OpenRun, interval: int) -> None:
                 interval,
                 order,
                 start,
+                _checkpoint(run, 0),
                 confirm_ownership=run.renew_lease,
                 should_stop=run.should_stop,
                 on_progress=on_progress,
@@ -157,7 +160,8 @@ def train_interval(run: OpenRun, interval: int) -> None:
     drop_optimizer_state(Path(start.path))  # several times the model's size, interval by interval
     _remove_checkpoints(run)
     rows = queries.intervals(run.ledger, run.run_id)
-    say(_interval_line(rows[interval]))
+    for line in interval_lines(run, rows):
+        say(line)
     if run.flow_run is not None:
         run.flow_run.shown.show_interval(run, rows, outcome.checkpoint)
 
@@ -165,6 +169,7 @@ def train_interval(run: OpenRun, interval: int) -> None:
 def finish(run: OpenRun) -> None:
     """Put the last checkpoint's model where people look for it, with a model card."""
     checkpoint = _checkpoint(run, run.plan.num_intervals)
+    metric = run.config.evaluation.metric.type if run.config.evaluation else None
     write_final_model(
         checkpoint,
         run.run_dir / "final",
@@ -172,10 +177,11 @@ def finish(run: OpenRun) -> None:
         name=run.config.run.name,
         base_model=run.config.model.name_or_path,
         strategy=run.config.curriculum.type,
+        trainer=run.config.training.type,
         evaluations=[
             Evaluation(row["interval"], row["metric"], row["value"], row["n"], {}, 0.0)
             for row in queries.evaluations(run.ledger, run.run_id)
-            if row["category"] is None
+            if row["category"] is None and row["metric"] == metric
         ],
     )
     run.host.tokenizer.save_pretrained(str(run.run_dir / "final"))
@@ -194,12 +200,26 @@ def _checkpoint(run: OpenRun, interval: int) -> Checkpoint:
     return checkpoint
 
 
-def _interval_line(row: dict[str, Any]) -> str:
+def interval_lines(run: OpenRun, rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The last interval in a line, and the alarm where its policy's entropy has collapsed."""
+    row, config = rows[-1], run.config
     line = (
         f"interval {row['interval']}: mean entropy {row['score_mean']:.3f}, {row['n_selected']} "
         f"selected, {row['n_first_time']} for the first time, loss {row['train_loss']:.3f}"
     )
-    return line if row["metric"] is None else f"{line}, accuracy {row['metric']:.3f}"
+    if row["n_groups"] is not None:
+        line += (
+            f", reward {row['reward_mean']:.3f}, policy entropy {number(row['policy_entropy'])}, "
+            f"{row['n_without_signal']} of {row['n_groups']} groups without signal"
+        )
+    if row["metric"] is not None and config.evaluation is not None:
+        line += f", {config.evaluation.metric.type} {row['metric']:.3f}"
+    if not isinstance(config.training, GrpoSection):
+        return [line]
+    alarm_share = config.training.entropy_alarm
+    if not collapsed([each["policy_entropy"] for each in rows], alarm_share)[-1]:
+        return [line]
+    return [line, collapse_alarm([row["interval"]], alarm_share)]
 
 
 def _label(run: OpenRun, interval: int, what: str) -> str:

@@ -52,6 +52,40 @@ DIFFICULT = _DIFFICULT.format(condition="")
 
 NEVER_LEARNED = _DIFFICULT.format(condition=" AND score_last >= score_first")
 
+NEVER_SOLVED = """
+SELECT p.sample_id, CAST(count(*) AS INTEGER) AS n_intervals,
+       CAST(sum(p.n) AS INTEGER) AS n_answers, avg(h.percentile) AS percentile_mean,
+       max(h.score) AS score_max
+FROM pass_rates p
+JOIN sample_history h
+    ON h.run_id = p.run_id AND h.interval = p.interval AND h.sample_id = p.sample_id
+WHERE p.run_id = :run AND h.run_id = :run
+GROUP BY p.sample_id
+HAVING sum(p.n_correct) = 0 AND avg(h.percentile) >= 75
+ORDER BY score_max DESC, p.sample_id
+LIMIT :limit
+"""
+
+SOLVED_AT_LAST = """
+SELECT e.sample_id, e.first_interval, e.last_interval, l.pass_rate,
+       a.score AS score_first, b.score AS score_last
+FROM (
+    SELECT sample_id, min(interval) AS first_interval, max(interval) AS last_interval
+    FROM pass_rates WHERE run_id = :run GROUP BY sample_id
+) e
+JOIN pass_rates f
+    ON f.run_id = :run AND f.sample_id = e.sample_id AND f.interval = e.first_interval
+JOIN pass_rates l
+    ON l.run_id = :run AND l.sample_id = e.sample_id AND l.interval = e.last_interval
+JOIN sample_history a
+    ON a.run_id = :run AND a.sample_id = e.sample_id AND a.interval = e.first_interval
+JOIN sample_history b
+    ON b.run_id = :run AND b.sample_id = e.sample_id AND b.interval = e.last_interval
+WHERE f.n_correct = 0 AND l.pass_rate >= 0.5
+ORDER BY l.pass_rate DESC, e.sample_id
+LIMIT :limit
+"""
+
 WHY_SAMPLE = """
 SELECT * FROM samples
 WHERE dataset_id = :dataset AND sample_id >= :low AND sample_id < :high

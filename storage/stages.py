@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from sqlalchemy import Connection, insert, text
+from sqlalchemy import Connection, insert, text, update
 
 from edco_core.errors import LedgerError, NotFoundError
 from edco_core.records import (
@@ -20,6 +20,8 @@ from edco_core.records import (
     Checkpoint,
     Evaluation,
     Lease,
+    Measured,
+    RolloutAnswers,
     RolloutGroups,
     Selection,
     Stage,
@@ -183,10 +185,7 @@ class Stages(StagePart):
                 connection, tables.step_slots, lease.run_key, interval
             )
             if outcome.rollouts is not None:
-                groups = _rollout_groups(where, outcome.rollouts, pool_size)
-                self._database.bulk_insert(
-                    connection, tables.rollout_groups, groups, constants=keys
-                )
+                self._keep_rollouts(connection, lease, interval, outcome, pool_size)
             if outcome.steps:
                 self._database.bulk_insert(
                     connection,
@@ -198,6 +197,8 @@ class Stages(StagePart):
                             "learning_rate": [step.learning_rate for step in outcome.steps],
                             "grad_norm": [step.grad_norm for step in outcome.steps],
                             "num_tokens": [step.num_tokens for step in outcome.steps],
+                            "policy_entropy": [step.policy_entropy for step in outcome.steps],
+                            "kl": [step.kl for step in outcome.steps],
                         }
                     ),
                     constants={"run_key": lease.run_key, "interval": interval},
@@ -217,7 +218,44 @@ class Stages(StagePart):
             if evaluation is not None:
                 _keep_evaluation(connection, lease.run_key, evaluation)
             self._keep_checkpoint(connection, lease.run_key, outcome.checkpoint)
+            facts = {**outcome.facts, **(facts or {})}
             self._finish(connection, lease, interval, "training", outcome.seconds, facts)
+
+    def _keep_rollouts(
+        self,
+        connection: Connection,
+        lease: Lease,
+        interval: int,
+        outcome: TrainingOutcome,
+        pool_size: int,
+    ) -> None:
+        """What reinforcement learning sampled, and the interval's statistics of it."""
+        rollouts, keys = outcome.rollouts, bulk_keys(lease, interval)
+        assert rollouts is not None
+        where = f"run {lease.run_id}, interval {interval}"
+        groups = _rollout_groups(where, rollouts, pool_size)
+        self._database.bulk_insert(connection, tables.rollout_groups, groups, constants=keys)
+        if outcome.answers is not None:
+            answers = _rollout_answers(where, rollouts, outcome.answers)
+            self._database.bulk_insert(connection, tables.rollout_answers, answers, constants=keys)
+        entropies = [s.policy_entropy for s in outcome.steps if s.policy_entropy is not None]
+        num_answers = int(rollouts.n.sum())
+        connection.execute(
+            update(tables.interval_stats)
+            .where(
+                tables.interval_stats.c.run_key == lease.run_key,
+                tables.interval_stats.c.interval == interval,
+            )
+            .values(
+                policy_entropy=math.fsum(entropies) / len(entropies) if entropies else None,
+                reward_mean=math.fsum(rollouts.n * rollouts.reward_mean) / max(1, num_answers),
+                n_groups=len(rollouts.n),
+                n_without_signal=int((rollouts.reward_std == 0).sum()),
+                n_passed_over=int((rollouts.slots < 0).sum()),
+                n_answers=num_answers,
+                n_correct=int(rollouts.n_correct.sum()),
+            )
+        )
 
     @retried
     def checkpoint(self, run_id: str, interval: int) -> Checkpoint | None:
@@ -285,20 +323,18 @@ def _checkpoint(connection: Connection, run_key: int, interval: int) -> Checkpoi
 def _keep_evaluation(connection: Connection, run_key: int, evaluation: Evaluation) -> None:
     if evaluation.interval < BASELINE_INTERVAL:
         raise LedgerError(f"there is no interval {evaluation.interval} to evaluate")
-    common = {"run_key": run_key, "interval": evaluation.interval, "metric": evaluation.metric}
-    whole: dict[str, Any] = {
-        "category": None,
-        "value": evaluation.value,
-        "n": evaluation.n,
-        "seconds": evaluation.seconds,
-    }
-    parts: list[dict[str, Any]] = [
-        {"category": category, "value": value, "n": n, "seconds": None}
-        for category, (value, n) in sorted(evaluation.by_category.items())
-    ]
-    connection.execute(
-        insert(tables.evaluation_results), [{**common, **part} for part in (whole, *parts)]
-    )
+    main = Measured(evaluation.metric, evaluation.value, evaluation.n, evaluation.by_category)
+    rows: list[dict[str, Any]] = []
+    for measured in (main, *evaluation.further):
+        common = {"run_key": run_key, "interval": evaluation.interval, "metric": measured.metric}
+        seconds = evaluation.seconds if measured is main else None  # of all: told once
+        whole = {"category": None, "value": measured.value, "n": measured.n, "seconds": seconds}
+        parts: list[dict[str, Any]] = [
+            {"category": category, "value": value, "n": n, "seconds": None}
+            for category, (value, n) in sorted(measured.by_category.items())
+        ]
+        rows += [{**common, **part} for part in (whole, *parts)]
+    connection.execute(insert(tables.evaluation_results), rows)
 
 
 def _step_slots(outcome: TrainingOutcome) -> pa.Table:
@@ -316,7 +352,9 @@ def _step_slots(outcome: TrainingOutcome) -> pa.Table:
 
 def _rollout_groups(where: str, rollouts: RolloutGroups, pool_size: int) -> pa.Table:
     refuse_ordinals(where, rollouts.ordinals, pool_size, distinct=False)
-    for name in ("reward_mean", "reward_std", "advantage_abs_mean"):
+    for name in (
+        "reward_mean", "reward_std", "advantage_abs_mean", "n_tokens_mean", "truncated_share",
+    ):  # fmt: skip
         refuse_not_finite(where, name, rollouts.ordinals, getattr(rollouts, name))
     return pa.table(
         {
@@ -327,5 +365,31 @@ def _rollout_groups(where: str, rollouts: RolloutGroups, pool_size: int) -> pa.T
             "reward_mean": rollouts.reward_mean,
             "reward_std": rollouts.reward_std,
             "advantage_abs_mean": rollouts.advantage_abs_mean,
+            "n_tokens_mean": rollouts.n_tokens_mean,
+            "truncated_share": rollouts.truncated_share,
+            "draw": np.arange(len(rollouts.n)),
+            "slot": pa.array(rollouts.slots, mask=rollouts.slots < 0),
+        }
+    )
+
+
+def _rollout_answers(where: str, rollouts: RolloutGroups, answers: RolloutAnswers) -> pa.Table:
+    groups = answers.groups
+    if not np.array_equal(np.bincount(groups, minlength=len(rollouts.n)), rollouts.n):
+        raise LedgerError(f"{where}: the groups of rollouts have other answers than they say")
+    refuse_not_finite(where, "rewards", rollouts.ordinals[groups], answers.rewards)
+    firsts = np.cumsum(rollouts.n) - rollouts.n
+    return pa.table(
+        {
+            "ordinal": rollouts.ordinals[groups],
+            "reward": answers.rewards,
+            "step": rollouts.steps[groups],
+            "draw": groups,
+            "number": np.arange(len(groups)) - firsts[groups],
+            "n_tokens": answers.n_tokens,
+            "is_correct": answers.is_correct,
+            "truncated": answers.truncated,
+            # Postgres holds no NUL in a text.
+            "answer": [each.replace("\x00", "\ufffd") for each in answers.texts],
         }
     )

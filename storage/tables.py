@@ -133,6 +133,13 @@ interval_stats = Table(
     Column("train_loss", Double),
     Column("n_rescored", Integer),
     Column("recall_estimate", Double),
+    Column("policy_entropy", Double),
+    Column("reward_mean", Double),
+    Column("n_groups", Integer),
+    Column("n_without_signal", Integer),
+    Column("n_passed_over", Integer),
+    Column("n_answers", BigInteger),
+    Column("n_correct", BigInteger),
 )
 
 score_shards = Table(
@@ -238,6 +245,8 @@ optimizer_steps = Table(
     Column("learning_rate", Double),
     Column("grad_norm", Double),
     Column("num_tokens", BigInteger),
+    Column("policy_entropy", Double),
+    Column("kl", Double),
 )
 
 step_slots = Table(
@@ -264,10 +273,40 @@ rollout_groups = Table(
     Column("n_correct", Integer, nullable=False),
     Column("interval", SmallInteger, nullable=False),
     Column("run_id", Text, nullable=False),
+    Column("n_tokens_mean", Double),
+    Column("truncated_share", Double),
+    Column("draw", Integer),
+    Column("slot", Integer),
 )
-"""Answers sampled together in reinforcement learning; empty until that trainer is there."""
+"""Answers sampled together in reinforcement learning, in the order of ``draw`` in an interval; a
+group without a slot was not trained on."""
 
-PARTITIONED_BY_RUN = (scores, selections, selected_samples, step_slots, rollout_groups)
+rollout_answers = Table(
+    "rollout_answers",
+    metadata,
+    Column("run_key", Integer, nullable=False),
+    Column("ordinal", Integer, nullable=False),
+    Column("reward", Double, nullable=False),
+    Column("step", Integer, nullable=False),
+    Column("draw", Integer, nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("n_tokens", Integer, nullable=False),
+    Column("interval", SmallInteger, nullable=False),
+    Column("is_correct", Boolean, nullable=False),
+    Column("truncated", Boolean, nullable=False),
+    Column("answer", Text, nullable=False),
+    Column("run_id", Text, nullable=False),
+)
+"""The answers themselves, where a run keeps them."""
+
+PARTITIONED_BY_RUN = (
+    scores,
+    selections,
+    selected_samples,
+    step_slots,
+    rollout_groups,
+    rollout_answers,
+)
 """On Postgres each run has its own partition of these."""
 
 CHANGE_CODES = {"first_time": 0, "returned": 1, "stayed": 2}

@@ -64,6 +64,8 @@ JOIN datasets d ON d.dataset_key = r.dataset_key
 # n_rescored: of n_scored, how many were scored at this interval; the others kept an earlier score.
 # recall_estimate: share of the true top N that those are thought to hold, null = not audited.
 # selection_facts and selection_generator are JSON.
+# policy_entropy to n_correct: of reinforcement learning.  n_without_signal: groups whose answers
+# are all worth the same; n_passed_over: those of them that were not trained on.
 _INTERVAL_SUMMARY = """
 SELECT
     r.run_id, i.interval,
@@ -73,6 +75,8 @@ SELECT
     i.score_mean, i.score_p50, i.score_p90, i.score_max,
     i.n_entered, i.n_first_time, i.n_returned, i.n_stayed, i.n_left, i.jaccard,
     i.train_loss, e.value AS metric,
+    i.policy_entropy, i.reward_mean, i.n_groups, i.n_without_signal, i.n_passed_over,
+    i.n_answers, i.n_correct,
     substr(c.weights_sha256, 1, 16) AS checkpoint_id,
     sc.seconds AS scoring_seconds, se.seconds AS selection_seconds,
     t.seconds AS training_seconds, e.seconds AS evaluation_seconds,
@@ -208,7 +212,8 @@ LEFT JOIN evaluation_results e
 """
 
 _TRAINING_STEPS = """
-SELECT r.run_id, o.interval, o.step, o.loss, o.learning_rate, o.grad_norm, o.num_tokens
+SELECT r.run_id, o.interval, o.step, o.loss, o.learning_rate, o.grad_norm, o.num_tokens,
+    o.policy_entropy, o.kl
 FROM runs r
 JOIN optimizer_steps o ON o.run_key = r.run_key
 """
@@ -222,15 +227,41 @@ JOIN pool_samples p ON p.dataset_key = r.dataset_key AND p.ordinal = t.ordinal
 """
 
 # One row per prompt and optimizer step of reinforcement learning: n answers were sampled and
-# rewarded together.
+# rewarded together.  draw counts them within an interval, in the order they were asked; slot is
+# that of step_samples, null where the group was passed over and not trained on.
 _ROLLOUTS = """
 SELECT
     g.run_id, d.dataset_id, g.interval, g.step, p.sample_id, g.n, g.n_correct,
-    g.reward_mean, g.reward_std, g.advantage_abs_mean
+    g.reward_mean, g.reward_std, g.advantage_abs_mean, g.n_tokens_mean, g.truncated_share,
+    g.draw, g.slot
 FROM rollout_groups g
 JOIN runs r ON r.run_id = g.run_id {by_key: r, g}
 JOIN datasets d ON d.dataset_key = r.dataset_key
 JOIN pool_samples p ON p.dataset_key = r.dataset_key AND p.ordinal = g.ordinal
+"""
+
+# The answers of a group one by one, where the run keeps them; number counts them within the group.
+_ROLLOUT_TEXTS = """
+SELECT
+    a.run_id, d.dataset_id, a.interval, a.step, a.draw, a.number, p.sample_id, a.answer,
+    a.reward, a.is_correct, a.n_tokens, a.truncated
+FROM rollout_answers a
+JOIN runs r ON r.run_id = a.run_id {by_key: r, a}
+JOIN datasets d ON d.dataset_key = r.dataset_key
+JOIN pool_samples p ON p.dataset_key = r.dataset_key AND p.ordinal = a.ordinal
+"""
+
+# What share of a sample's answers was right in an interval, those passed over included.
+_PASS_RATES = """
+SELECT
+    g.run_id, d.dataset_id, g.interval, p.sample_id,
+    CAST(sum(g.n) AS INTEGER) AS n, CAST(sum(g.n_correct) AS INTEGER) AS n_correct,
+    CAST(sum(g.n_correct) AS DOUBLE PRECISION) / sum(g.n) AS pass_rate
+FROM rollout_groups g
+JOIN runs r ON r.run_id = g.run_id {by_key: r, g}
+JOIN datasets d ON d.dataset_key = r.dataset_key
+JOIN pool_samples p ON p.dataset_key = r.dataset_key AND p.ordinal = g.ordinal
+GROUP BY g.run_id, d.dataset_id, g.interval, p.sample_id
 """
 
 VIEWS: dict[str, str] = {
@@ -248,6 +279,8 @@ VIEWS: dict[str, str] = {
     "training_steps": _TRAINING_STEPS,
     "step_samples": _STEP_SAMPLES,
     "rollouts": _ROLLOUTS,
+    "rollout_texts": _ROLLOUT_TEXTS,
+    "pass_rates": _PASS_RATES,
 }
 """View name to the SELECT behind it."""
 

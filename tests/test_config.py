@@ -82,15 +82,47 @@ def problems(**sections: Any) -> list[str]:
             "scoring.type: 'prefix_entropie' came. Allowed: full_entropy, loss, pass_rate, "
             "perplexity, prefix_entropy, reference_prefix_entropy. Did you mean 'prefix_entropy'?",
         ),
-        ({"training": {"type": "grpo"}}, "training.type: 'grpo' came. Allowed: sft."),
+        ({"training": {"type": "gpro"}}, "training.type: 'gpro' came. Allowed: grpo, sft."),
+        ({"training": {"type": "grpo"}}, "training.rewards: missing; it has no default."),
+        (
+            {"training": {"type": "grpo", "rewards": [{"type": "numerik"}]}},
+            "training.rewards.0.type: 'numerik' came. Allowed: ",
+        ),
         (
             {"model": {"peft": {"type": "loha"}}},
             "model.peft.type: 'loha' came. Allowed: lora. Did you mean 'lora'?",
         ),
         (
             {"evaluation": {"metric": "exact_mach"}},
-            "evaluation.metric: 'exact_mach' came. Allowed: exact_match, numeric. "
+            "evaluation.metric: 'exact_mach' came. Allowed: choice, contains, exact_match, format, "
+            "llm_judge, math, module:attribute, numeric, regex. Did you mean 'exact_match'?",
+        ),
+        (
+            {"evaluation": {"metric": {"type": "exact_mach"}}},
+            "evaluation.metric.type: 'exact_mach' came. Allowed: choice, contains, exact_match, "
+            "format, llm_judge, math, module:attribute, numeric, regex. "
             "Did you mean 'exact_match'?",
+        ),
+        (
+            {"evaluation": {"metric": {"type": "numeric", "tolerence": 1}}},
+            "evaluation.metric.tolerence: unknown key. Allowed here: against, on_error, tag, "
+            "tolerance, type, weight. Did you mean 'tolerance'?",
+        ),
+        (
+            {"evaluation": {"metric": {"tolerance": 1}}},
+            "evaluation.metric.type: missing. Allowed: choice, contains,",
+        ),
+        (
+            {"evaluation": {"metric": {"type": "numeric", "weight": 2}}},
+            "evaluation.metric: weight would be ignored: a metric is one reward alone",
+        ),
+        (
+            {"evaluation": {"metric": "regex"}},
+            "evaluation.metric.pattern: missing; it has no default.",
+        ),
+        (
+            {"evaluation": {"pass_at_k": {"k": 4, "report": [1, 8]}}},
+            "evaluation.pass_at_k: report: 8 came, but k: 4 answers are drawn.",
         ),
         (
             {"data": {"on_bad_rows": "skipp"}},

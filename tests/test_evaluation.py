@@ -1,82 +1,25 @@
-"""Metrics say what they claim, and do not depend on how samples are batched."""
+"""Evaluation counts what the model itself answers, and does not depend on how it is batched."""
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import log_rows, write_jsonl
 
 from edco_core.config import DataSection, EvaluationSection, ModelSection
 from edco_core.data import load_pool
-from edco_core.errors import DataError
-from edco_core.evaluation import Evaluator, check_answers, exact_match, numeric
+from edco_core.evaluation import Evaluator, pass_at_k
 from edco_core.loading import ModelHost
-from edco_core.records import Pool
-
-
-@pytest.mark.parametrize(
-    ("generated", "completion", "same"),
-    [
-        (" up\n", "up", True),
-        ("up", " up ", True),
-        ("up now", "up", False),
-        ("Up", "up", False),
-        ("", "up", False),
-    ],
-)
-def test_exact_match_trims_white_space_and_nothing_else(
-    generated: str, completion: str, same: bool
-) -> None:
-    assert exact_match(generated, completion, None) is same
-
-
-@pytest.mark.parametrize(
-    ("generated", "answer", "same"),
-    [
-        ("3 + 4 = 7", "7", True),
-        ("7, as 3 + 4", "7", False),  # the last number counts
-        ("It is 7.", "7", True),
-        ("1,234,567 in all", "1234567", True),
-        ("1234567", "1,234,567", True),
-        ("3.50", "3.5", True),
-        ("-12", "-12", True),
-        ("-12", "12", False),
-        ("+12", "12", True),
-        ("20-5", "5", True),  # a minus between numbers is no sign
-        ("on 2024-05-17", "17", True),
-        ("0.25", ".25", True),
-        ("of 1, 2, 3", "3", True),
-        ("1,2", "12", False),  # not a thousand's comma
-        ("$1,500.75!", "1500.75", True),
-        ("#### 42", "42", True),
-        ("42", "6 * 7 = 42\n#### 42", True),  # a worked answer, as in GSM8K
-        ("no number", "7", False),
-        ("", "7", False),
-        ("7", None, False),
-    ],
-)
-def test_numeric_compares_last_numbers(generated: str, answer: str | None, same: bool) -> None:
-    assert numeric(generated, "ignored", answer) is same
+from edco_core.records import Evaluation, Pool
 
 
 def pool_of(rows: list[dict[str, Any]], folder: Path, needs: frozenset[str] = frozenset()) -> Pool:
     path = write_jsonl(folder / "eval.jsonl", rows)
     return load_pool(str(path), DataSection(train=str(path)), split="eval", needs=needs)
-
-
-def test_an_answer_in_which_numeric_finds_no_number_is_refused_with_its_line(
-    tmp_path: Path,
-) -> None:
-    rows = [
-        {"prompt": "a", "completion": " x", "answer": "12"},
-        {"prompt": "b", "completion": " x", "answer": "twelve"},
-    ]
-    pool = pool_of(rows, tmp_path)
-    with pytest.raises(DataError, match=r"eval\.jsonl:2: answer: 'twelve' came"):
-        check_answers("numeric", pool)
-    check_answers("exact_match", pool)
 
 
 @pytest.fixture(scope="module")
@@ -118,11 +61,15 @@ def pool(host: ModelHost, tmp_path_factory: pytest.TempPathFactory) -> Pool:
     return pool_of(rows, folder)
 
 
-def evaluate(host: ModelHost, pool: Pool, **settings: Any) -> Any:
-    section = EvaluationSection(max_new_tokens=6, **settings)
+def evaluate(
+    host: ModelHost, pool: Pool, *, interval: int = 2, seed: int = 0, **settings: Any
+) -> Evaluation:
+    section = EvaluationSection.model_validate({"max_new_tokens": 6, **settings})
     calls: list[tuple[int, int]] = []
-    found = Evaluator(section, pool, host).evaluate(2, lambda *done: calls.append(done))
-    assert calls[-1] == (len(pool), len(pool))
+    evaluator = Evaluator(section, pool, host, seed=seed)
+    found = evaluator.evaluate(interval, lambda *done: calls.append(done))
+    drawn = section.pass_at_k.k if section.pass_at_k else 0
+    assert calls[-1] == (len(pool) * (1 + drawn),) * 2
     return found
 
 
@@ -159,3 +106,68 @@ def test_an_evaluation_does_not_depend_on_batching(
     whole = evaluate(host, pool)
     parts = evaluate(host, pool, max_batch_tokens=max_batch_tokens)
     assert (parts.value, parts.by_category) == (whole.value, whole.by_category)
+
+
+def test_any_reward_is_a_metric_and_names_it(host: ModelHost, pool: Pool) -> None:
+    own = answers_of(host, pool, 6)
+    found = evaluate(host, pool, metric={"type": "regex", "pattern": r"\d"})
+    assert found.metric == "regex"
+    assert found.value == sum(any(c.isdecimal() for c in text) for text in own) / 40
+    assert 0 < found.value < 1
+
+
+@pytest.mark.parametrize(("num_drawn", "k"), [(4, 1), (4, 2), (5, 3), (6, 6)])
+def test_pass_at_k_is_the_share_of_all_choices_of_k_that_hold_a_right_answer(
+    num_drawn: int, k: int
+) -> None:
+    counted = []
+    for num_right in range(num_drawn + 1):
+        answers = [True] * num_right + [False] * (num_drawn - num_right)
+        choices = list(itertools.combinations(answers, k))
+        counted.append(sum(any(choice) for choice in choices) / len(choices))
+    found = pass_at_k(np.arange(num_drawn + 1), num_drawn=num_drawn, k=k)
+    assert found == pytest.approx(counted, abs=1e-12)
+
+
+DRAWN: dict[str, Any] = {
+    "metric": {"type": "regex", "pattern": r"\d"},
+    "pass_at_k": {"k": 4, "temperature": 0.8},
+}
+
+
+def test_pass_at_k_is_measured_beside_the_metric_for_powers_of_two(
+    host: ModelHost, pool: Pool
+) -> None:
+    alone = evaluate(host, pool, metric=DRAWN["metric"])
+    found = evaluate(host, pool, **DRAWN)
+    assert (found.value, found.by_category) == (alone.value, alone.by_category)
+    assert [each.metric for each in found.further] == ["pass@1", "pass@2", "pass@4"]
+    values = [each.value for each in found.further]
+    assert values == sorted(values)
+    assert 0 < values[0] < values[2] < 1
+    for each in found.further:
+        assert each.n == 40
+        assert {c: n for c, (_, n) in each.by_category.items()} == {
+            c: n for c, (_, n) in found.by_category.items()
+        }
+
+
+@pytest.mark.parametrize("max_batch_tokens", [1, 1000])
+def test_pass_at_k_does_not_depend_on_batching(
+    host: ModelHost, pool: Pool, max_batch_tokens: int
+) -> None:
+    whole = evaluate(host, pool, **DRAWN)
+    parts = evaluate(host, pool, **DRAWN, max_batch_tokens=max_batch_tokens)
+    assert parts.further == whole.further
+
+
+def test_other_answers_are_drawn_for_another_seed_or_interval_and_also_before_training(
+    host: ModelHost, pool: Pool
+) -> None:
+    found = [
+        evaluate(host, pool, interval=interval, seed=seed, **DRAWN).further
+        for interval, seed in ((-1, 0), (-1, 0), (0, 0), (-1, 1))
+    ]
+    assert found[0] == found[1]
+    assert found[0] != found[2]
+    assert found[0] != found[3]

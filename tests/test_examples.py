@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from edco_core.config import load_config
-from edco_core.training.sft import make_plan
+from edco_core.training import make_plan
 from flows.deployments import environment_of_runs
 
 ROOT = Path(__file__).parents[1]

@@ -17,7 +17,14 @@ import typer
 import yaml
 from pydantic import BaseModel
 
-from edco_core.config import Config, CurriculumSection, ScoringSection, load_config
+from edco_core.config import (
+    Config,
+    CurriculumSection,
+    ScoringSection,
+    TrainingSection,
+    load_config,
+)
+from edco_core.config_rewards import OwnRewardSection
 from edco_core.curriculum import STRATEGIES
 
 ROOT = Path(__file__).parents[1]
@@ -99,6 +106,7 @@ HEAVY = {"torch", "transformers", "trl", "peft", "datasets", "prefect", "matplot
         ("edco_core.config", HEAVY | {"sqlalchemy", "numpy"}),
         ("edco_core.records", HEAVY | {"sqlalchemy", "numpy"}),
         ("edco_core.curriculum", HEAVY | {"sqlalchemy"}),
+        ("edco_core.rewards", HEAVY | {"sqlalchemy", "sympy"}),
         ("storage", HEAVY | {"alembic"}),
     ],
 )
@@ -172,23 +180,28 @@ def literal_types(union: Any) -> set[str]:
 
 def test_registries_and_configuration_know_the_same_names() -> None:
     assert set(STRATEGIES) == literal_types(CurriculumSection)
-    # The scorers load torch, which no test of this file may: their keys are read from the source.
-    source = ast.parse((ROOT / "edco_core/scoring/__init__.py").read_text(encoding="utf-8"))
-    scorers = {
+    assert registered("edco_core/scoring/__init__.py") == literal_types(ScoringSection)
+    assert registered("edco_core/training/__init__.py") == literal_types(TrainingSection)
+
+
+def registered(path: str) -> set[str]:
+    """The keys of a registry that loads torch, which no test of this file may: from its source."""
+    source = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+    return {
         key.value
         for node in ast.walk(source)
         if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Dict)
         for key in node.value.keys
         if isinstance(key, ast.Constant)
     }
-    assert scorers == literal_types(ScoringSection)
 
 
 def test_every_training_argument_the_loop_overrides_is_refused_from_users() -> None:
     """Else it would be ignored without a word.  What stands behind ``**settings.args`` wins."""
     from edco_core.config import LOOP_OWNED_ARGS
+    from edco_core.config_training import GRPO_OWNED_ARGS
 
-    source = ast.parse((ROOT / "edco_core/training/sft.py").read_text(encoding="utf-8"))
+    source = ast.parse((ROOT / "edco_core/training/interval.py").read_text(encoding="utf-8"))
     (build_args,) = [
         node
         for node in source.body
@@ -201,14 +214,27 @@ def test_every_training_argument_the_loop_overrides_is_refused_from_users() -> N
     overridden = {key.value for key in behind if isinstance(key, ast.Constant)}
     assert "output_dir" in overridden
     assert overridden - set(LOOP_OWNED_ARGS) == set()
+    text = (ROOT / "edco_core/training/grpo.py").read_text(encoding="utf-8")
+    (decided,) = [
+        node.value
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "decided"
+    ]
+    assert isinstance(decided, ast.Dict)
+    assert {key.value for key in decided.keys if isinstance(key, ast.Constant)} - set(
+        GRPO_OWNED_ARGS
+    ) == set()
+    assert set(LOOP_OWNED_ARGS) <= set(GRPO_OWNED_ARGS)
 
 
-def test_every_metric_of_the_configuration_exists() -> None:
-    from edco_core.config import EvaluationSection
-    from edco_core.evaluation import METRICS, NEEDED_FIELDS
+def test_every_reward_of_the_configuration_exists() -> None:
+    from edco_core.config_rewards import REWARD_SECTIONS, REWARD_TYPES, Metric, RewardSection
+    from edco_core.rewards import REWARDS
 
-    names = set(get_args(EvaluationSection.model_fields["metric"].annotation))
-    assert set(METRICS) == set(NEEDED_FIELDS) == names
+    assert list(REWARDS) == sorted(REWARD_TYPES)
+    for union in (Metric, RewardSection):
+        members = {get_args(member)[0] for member in get_args(get_args(union)[0])}
+        assert members == {*REWARD_SECTIONS, OwnRewardSection}
 
 
 NOT_SHOWN = {
@@ -239,7 +265,7 @@ def test_the_configuration_of_init_shows_every_setting() -> None:
         assert fields - set(values) == NOT_SHOWN.get(name, set()), name
         for key, value in values.items():
             inner = getattr(section, key)
-            if isinstance(inner, BaseModel):
+            if isinstance(inner, BaseModel) and isinstance(value, dict):
                 compare(inner, value, f"{name}.{key}")
 
     for name, values in shown.items():

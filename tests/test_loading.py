@@ -153,6 +153,7 @@ def test_a_full_fine_tune_ends_in_a_folder_transformers_loads(
         name="full",
         base_model=str(tiny_model),
         strategy="edco",
+        trainer="sft",
         evaluations=[Evaluation(0, "exact_match", 0.25, 20, {}, 1.0)],
     )
     model = AutoModelForCausalLM.from_pretrained(final)

@@ -27,7 +27,16 @@ def test_every_query_can_be_asked_as_it_is_printed(sql: str, finished: Edco) -> 
 
 
 @pytest.mark.parametrize(
-    "name", ["WHY_HISTORY", "WHY_INTERVALS", "TURNOVER", "INTERVALS", "NEVER_LEARNED"]
+    "name",
+    [
+        "WHY_HISTORY",
+        "WHY_INTERVALS",
+        "TURNOVER",
+        "INTERVALS",
+        "NEVER_LEARNED",
+        "NEVER_SOLVED",
+        "SOLVED_AT_LAST",
+    ],
 )
 def test_the_sql_behind_a_command_is_shown_as_it_is(name: str) -> None:
     assert getattr(queries, name).strip() in [sql.strip() for sql in QUERIES]

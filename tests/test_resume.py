@@ -20,11 +20,15 @@ FACTS = {
     "checkpoint_id, scored_at_interval FROM sample_history ORDER BY 1, 2",
     "curriculum": "SELECT interval, position, sample_id, rank, score, probability, change "
     "FROM curriculum ORDER BY 1, 2",
-    "steps": "SELECT interval, step, loss, learning_rate, grad_norm, num_tokens "
-    "FROM training_steps ORDER BY 2",
+    "steps": "SELECT interval, step, loss, learning_rate, grad_norm, num_tokens, policy_entropy, "
+    "kl FROM training_steps ORDER BY 2",
     "slots": "SELECT step, slot, sample_id FROM step_samples ORDER BY 1, 2",
     "evaluations": "SELECT interval, metric, category, value, n FROM evaluations "
     "ORDER BY 1, 2, 3 NULLS FIRST",
+    "rollouts": "SELECT interval, draw, step, slot, sample_id, n, n_correct, reward_mean, "
+    "reward_std, advantage_abs_mean, n_tokens_mean, truncated_share FROM rollouts ORDER BY 1, 2",
+    "answers": "SELECT interval, draw, number, answer, reward, is_correct, n_tokens, truncated "
+    "FROM rollout_texts ORDER BY 1, 2, 3",
     "turnover": "SELECT interval, n_entered, n_first_time, n_returned, n_stayed, n_left "
     "FROM turnover ORDER BY 1",
 }

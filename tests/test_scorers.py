@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -29,6 +32,7 @@ from edco_core.errors import ModelError
 from edco_core.loading import ModelHost
 from edco_core.prompts import prompt_token_ids, reference_token_ids
 from edco_core.records import Pool, ScoreShard
+from edco_core.rewards import Answered
 from edco_core.scoring import SCORERS, Scorer, build_scorer
 from edco_core.scoring import reading as reading_module
 from edco_core.scoring.decoding import decode
@@ -239,20 +243,23 @@ class TestPassRate:
     def test_counts_wrong_answers(
         self, host: ModelHost, pool: Pool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A metric that holds for texts of even length gives what counting them gives."""
-        texts: dict[str, list[str]] = {}
+        """A reward for texts of even length gives what counting them gives."""
+        texts: list[str] = []
 
-        def even(generated: str, completion: str, answer: str | None) -> bool:
-            texts.setdefault(completion, []).append(generated)
-            return len(generated) % 2 == 0
+        def even(batch: Sequence[Answered]) -> list[bool]:
+            texts.extend(each.text for each in batch)
+            return [len(each.text) % 2 == 0 for each in batch]
 
-        monkeypatch.setattr(
-            "edco_core.scoring.pass_rate.METRICS", {"exact_match": even, "numeric": even}
+        module = ModuleType("rewards_of_this_test")
+        module.even = even  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+        settings = PassRateSection.model_validate(
+            {"k": 4, "max_new_tokens": 5, "metric": f"{module.__name__}:even"}
         )
-        scored = score_all(build(PassRateSection(k=4, max_new_tokens=5), pool, host))
-        assert sum(len(each) for each in texts.values()) == 4 * 80
+        scored = score_all(build(settings, pool, host))
+        assert len(texts) == 4 * 80
         assert 0.2 < scored.scores.mean() < 0.8
-        odd = sum(len(text) % 2 for each in texts.values() for text in each)
+        odd = sum(len(text) % 2 for text in texts)
         assert scored.scores.sum() * 4 == pytest.approx(odd)
 
 

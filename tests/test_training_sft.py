@@ -13,11 +13,11 @@ import pyarrow as pa
 import pytest
 
 from edco_core.checkpoints import mark_complete, weights_sha256
-from edco_core.config import LoraSection, ModelSection, SftSection
+from edco_core.config import GrpoSection, LoraSection, ModelSection, SftSection
 from edco_core.errors import ConfigError, DataError, StopRequested, TrainingError
 from edco_core.loading import ModelHost
 from edco_core.records import Checkpoint, Pool, TrainingOutcome
-from edco_core.training.sft import SftTrainer, make_plan
+from edco_core.training import build_trainer, make_plan
 
 INTERVALS, SAMPLES = 3, 20
 ARGS: dict[str, Any] = {
@@ -48,7 +48,7 @@ class Loop:
     model: Path
     pool: Pool
     run_dir: Path
-    settings: SftSection
+    settings: SftSection | GrpoSection
     peft: LoraSection | None
     four_bit: bool = False
 
@@ -58,7 +58,7 @@ class Loop:
         )
         self.host = ModelHost(section, seed=1)
         plan = make_plan(self.settings, num_intervals=INTERVALS, samples_per_interval=SAMPLES)
-        self.trainer = SftTrainer(
+        self.trainer = build_trainer(
             self.settings, self.pool, self.host, plan, run_id="t", run_dir=self.run_dir, seed=1
         )
 
@@ -72,10 +72,12 @@ class Loop:
         self, interval: int, start: Checkpoint, should_stop: Callable[[], bool] = lambda: False
     ) -> TrainingOutcome:
         order = np.random.default_rng(interval).permutation(len(self.pool))[:SAMPLES]
+        begin = self.model if self.peft is None else self.run_dir / "checkpoints" / "start"
         return self.trainer.train_interval(
             interval,
             order,
             start,
+            Checkpoint(0, 0, str(begin), weights_sha256(begin)),
             confirm_ownership=lambda: None,
             should_stop=should_stop,
             on_progress=lambda done, total: None,

@@ -7,6 +7,7 @@ section in ``edco_core/config_scoring.py`` and one line in ``SCORERS``.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edco_core.scoring.base import Scorer
@@ -30,9 +31,14 @@ SCORERS: Mapping[str, type[Scorer[Any]]] = {
 }
 
 
-def build_scorer(settings: Any, pool: Pool, host: ModelHost, *, seed: int) -> Scorer[Any]:
-    """The scorer of a ``scoring`` section; nothing is computed before its first use."""
-    return SCORERS[settings.type](settings, pool, host, seed=seed)
+def build_scorer(
+    settings: Any, pool: Pool, host: ModelHost, *, seed: int, cache_dir: Path | None = None
+) -> Scorer[Any]:
+    """The scorer of a ``scoring`` section; nothing is computed before its first use.
+
+    ``cache_dir`` is the run's own folder, if there is a run.
+    """
+    return SCORERS[settings.type](settings, pool, host, seed=seed, cache_dir=cache_dir)
 
 
 __all__ = ["SCORERS", "Scorer", "build_scorer"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
@@ -28,11 +29,21 @@ class Scorer(ABC, Generic[SettingsT]):
     not depend on the other samples of a batch, beyond the rounding of sums.
     """
 
-    def __init__(self, settings: SettingsT, pool: Pool, host: ModelHost, *, seed: int) -> None:
+    def __init__(
+        self,
+        settings: SettingsT,
+        pool: Pool,
+        host: ModelHost,
+        *,
+        seed: int,
+        cache_dir: Path | None = None,
+    ) -> None:
+        """``cache_dir`` is the run's own folder, for what a judge said; None: nothing is kept."""
         self.settings = settings
         self._pool = pool
         self._host = host
         self._seed = seed
+        self._cache_dir = cache_dir
         self._memory = MemoryLimit()
 
     @abstractmethod

@@ -17,7 +17,7 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
-views_sha256 = "96fef6034013ab26ca730b75be8f188ee0a1b585001d82db606c8189c71bce13"
+views_sha256 = "57904e127ad310d07dd963ad786569f65ca798821185a40e28af8ddeab61840b"
 """The views this revision was released with: whoever changes a view adds a revision."""
 
 

@@ -21,6 +21,7 @@ from edco_core.records import (
     Evaluation,
     Lease,
     Pool,
+    RolloutAnswers,
     RolloutGroups,
     RunSpec,
     ScoreShard,
@@ -245,15 +246,24 @@ def make_outcome(
     padded = np.full(num_steps * slots, -1)
     padded[: len(ordinals)] = ordinals
     first = interval * num_steps
+    made = make_rollouts(first + 1, ordinals[:slots]) if rollouts else None
     return TrainingOutcome(
         checkpoint=make_checkpoint(interval + 1, first + num_steps),
         steps=tuple(
-            TrainingStep(first + i + 1, 2.0 - 0.1 * i, 1e-4, None if i else 0.5, 100 * (i + 1))
+            TrainingStep(
+                first + i + 1,
+                2.0 - 0.1 * i,
+                1e-4,
+                None if i else 0.5,
+                100 * (i + 1),
+                *((1.5 - 0.1 * i, 0.01 * i) if rollouts else ()),
+            )
             for i in range(num_steps)
         ),
         step_ordinals=padded.reshape(num_steps, slots),
         seconds=4.5,
-        rollouts=make_rollouts(first + 1, ordinals[:slots]) if rollouts else None,
+        rollouts=made,
+        answers=make_answers(made) if made else None,
     )
 
 
@@ -264,11 +274,29 @@ def make_rollouts(step: int, ordinals: np.ndarray) -> RolloutGroups:
     return RolloutGroups(
         steps=np.full(len(ordinals), step),
         ordinals=ordinals,
+        slots=np.arange(len(ordinals)) - 1,  # the first one was passed over
         n=np.full(len(ordinals), 8),
         n_correct=n_correct,
         reward_mean=rate,
         reward_std=np.sqrt(rate * (1 - rate)),
         advantage_abs_mean=2 * rate * (1 - rate),
+        n_tokens_mean=4 + rate,
+        truncated_share=1 - rate,
+    )
+
+
+def make_answers(rollouts: RolloutGroups) -> RolloutAnswers:
+    """What these groups say, answer by answer."""
+    number = np.tile(np.arange(8), len(rollouts.n))
+    groups = np.repeat(np.arange(len(rollouts.n)), 8)
+    is_correct = number < rollouts.n_correct[groups]
+    return RolloutAnswers(
+        groups=groups,
+        texts=tuple(f"Antwort '{g}'\n{n}" for g, n in zip(groups, number, strict=True)),
+        rewards=is_correct.astype(float),
+        is_correct=is_correct,
+        n_tokens=number + 1,
+        truncated=number == 7,
     )
 
 

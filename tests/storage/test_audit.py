@@ -494,7 +494,7 @@ class TestExport:
             )
             assert row["rows"] == len(expected), view
             assert row["bytes"] == (folder / row["file"]).stat().st_size
-            if view != "rollouts":
+            if view not in ("rollouts", "rollout_texts", "pass_rates"):
                 assert len(expected) > 0, view
             found = read_back(folder / row["file"], expected)
             pd.testing.assert_frame_equal(in_order(found), in_order(expected), obj=view)

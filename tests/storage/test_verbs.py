@@ -20,7 +20,7 @@ from edco_core.errors import (
     RunBusyError,
     RunExistsError,
 )
-from edco_core.records import Checkpoint, Evaluation, Lease, ScoreShard, SkippedRow
+from edco_core.records import Checkpoint, Evaluation, Lease, Measured, ScoreShard, SkippedRow
 from storage import Ledger, open_ledger, queries
 from tests.storage.conftest import (
     curriculum,
@@ -481,6 +481,26 @@ def test_an_evaluation_before_training_is_interval_minus_one(ledger: Ledger, lea
     summary = queries.run(ledger, "demo-1")
     assert summary["baseline_metric"] == 0.5
     assert summary["best_metric"] is None
+
+
+def test_further_metrics_are_beside_the_run_s_own_and_do_not_stand_for_it(
+    ledger: Ledger, lease: Lease
+) -> None:
+    further = (
+        Measured("pass@1", 0.75, 4, {"a": (0.75, 4)}),
+        Measured("pass@4", 1.0, 4, {}),
+    )
+    baseline = Evaluation(-1, "exact_match", 0.5, 4, {}, 2.0, further)
+    ledger.finish_checkpoint(lease, make_checkpoint(0, 0), baseline, 1.0)
+    rows = queries.evaluations(ledger, "demo-1")
+    assert [(r["metric"], r["category"], r["value"], r["n"], r["seconds"]) for r in rows] == [
+        ("exact_match", None, 0.5, 4, 2.0),
+        ("pass@1", None, 0.75, 4, None),
+        ("pass@1", "a", 0.75, 4, None),
+        ("pass@4", None, 1.0, 4, None),
+    ]
+    summary = queries.run(ledger, "demo-1")
+    assert (summary["baseline_metric"], summary["evaluation_seconds"]) == (0.5, 2.0)
 
 
 def test_runs_do_not_see_each_others_rows(ledger: Ledger) -> None:

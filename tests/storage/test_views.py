@@ -60,7 +60,10 @@ COLUMNS = {  # the public contract
     "training_steps": "run_id interval step loss learning_rate grad_norm num_tokens",
     "step_samples": "run_id interval step slot sample_id",
     "rollouts": "run_id interval step sample_id n n_correct reward_mean reward_std "
-    "advantage_abs_mean",
+    "advantage_abs_mean n_tokens_mean truncated_share draw slot",
+    "rollout_texts": "run_id interval step draw number sample_id answer reward is_correct n_tokens "
+    "truncated",
+    "pass_rates": "run_id interval sample_id n n_correct pass_rate",
 }
 
 
@@ -289,7 +292,9 @@ _KEYS = {
     "checkpoints": ("run_id", "interval"),
     "training_steps": ("run_id", "step"),
     "step_samples": ("run_id", "step", "slot"),
-    "rollouts": ("run_id", "step", "sample_id"),
+    "rollouts": ("run_id", "interval", "draw"),
+    "rollout_texts": ("run_id", "interval", "draw", "number"),
+    "pass_rates": ("run_id", "interval", "sample_id"),
 }
 
 
@@ -445,6 +450,8 @@ def test_a_query_reaches_nothing_but_the_ledger(told: Ledger, tmp_path: Path) ->
         ("persistent_samples", "selected_samples"),
         ("step_samples", "step_slots"),
         ("rollouts", "rollout_groups"),
+        ("rollout_texts", "rollout_answers"),
+        ("pass_rates", "rollout_groups"),
     ],
 )
 def test_a_filter_on_the_run_leaves_one_partition_in_the_plan(
