@@ -13,18 +13,20 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
     Field,
-    StrictFloat,
     StrictInt,
     ValidationError,
     field_validator,
     model_validator,
 )
 
+from edco_core.config_curriculum import CurriculumSection as CurriculumSection
+from edco_core.config_curriculum import EdcoSection as EdcoSection
+from edco_core.config_curriculum import RandomSection as RandomSection
 from edco_core.config_errors import explain
 from edco_core.config_errors import nearest as nearest
 from edco_core.config_rewards import Metric
@@ -32,7 +34,6 @@ from edco_core.config_scoring import PrefixEntropySection as PrefixEntropySectio
 from edco_core.config_scoring import ScoringSection as ScoringSection
 from edco_core.config_scoring import refuse_selective_without_ranking
 from edco_core.config_section import Section as _Section
-from edco_core.config_section import for_forms
 from edco_core.config_training import LOOP_OWNED_ARGS as LOOP_OWNED_ARGS
 from edco_core.config_training import GrpoSection as GrpoSection
 from edco_core.config_training import SftSection as SftSection
@@ -141,79 +142,6 @@ class DataSection(_Section):
     )
 
 
-class _CurriculumSection(_Section):
-    intervals: int = Field(8, ge=1, le=10_000, description="Turns of the loop.")
-    top_n: StrictFloat | StrictInt = Field(0.25, description="Count, or fraction of the pool.")
-
-    @field_validator("top_n")
-    @classmethod
-    def _count_or_fraction(cls, value: int | float) -> int | float:
-        if isinstance(value, float) and not 0 < value <= 1:
-            raise ValueError("use a count such as 800, or a fraction of the pool in (0, 1]")
-        if isinstance(value, int) and value < 1:
-            raise ValueError("use a count of at least 1, or a fraction of the pool in (0, 1]")
-        return value
-
-    def count(self, pool_size: int) -> int:
-        """N, the samples per interval on a pool of this size; ConfigError when it does not fit."""
-        if isinstance(self.top_n, float):
-            return max(1, round(self.top_n * pool_size))
-        if self.top_n > pool_size:
-            raise ConfigError(
-                f"curriculum.top_n: {self.top_n} samples were asked for, the pool has {pool_size}. "
-                f"Allowed: a count from 1 to {pool_size}, or a fraction in (0, 1]."
-            )
-        return self.top_n
-
-
-class RandomSection(_CurriculumSection):
-    """A uniform draw without replacement at each interval: the baseline."""
-
-    type: Literal["random"] = "random"
-
-
-class EdcoSection(_CurriculumSection):
-    """Highest entropy first, tempered (EDCO; see edco_core/curriculum/edco.py)."""
-
-    type: Literal["edco"] = "edco"
-    preset: Literal["paper"] | None = Field(
-        None, description="paper: temperature 0, descending order, no outliers skipped."
-    )
-    temperature: float = Field(
-        1.0, ge=0, allow_inf_nan=False, description="0 = the N highest; larger = nearer to random."
-    )
-    skip_top: float = Field(
-        0.0, ge=0, lt=1, description="Share of the pool left out as outliers, from the top."
-    )
-    order: Literal["shuffled", "descending"] = Field(
-        "shuffled", description="Order of training inside an interval."
-    )
-
-    PAPER: ClassVar[dict[str, Any]] = {"temperature": 0.0, "skip_top": 0.0, "order": "descending"}
-
-    @model_validator(mode="before")
-    @classmethod
-    def _apply_preset(cls, values: Any) -> Any:
-        if isinstance(values, Mapping) and values.get("preset") == "paper":
-            clash = sorted(k for k, v in cls.PAPER.items() if k in values and values[k] != v)
-            if clash:
-                raise ValueError(
-                    f"preset 'paper' decides {', '.join(clash)}; remove the preset or those keys"
-                )
-            return {**values, **cls.PAPER}
-        return values
-
-    def count(self, pool_size: int) -> int:
-        num = super().count(pool_size)
-        left = pool_size - int(self.skip_top * pool_size)
-        if num > left:
-            raise ConfigError(
-                f"curriculum.top_n: {num} samples were asked for, but skip_top {self.skip_top} "
-                f"leaves {left} of {pool_size}. Allowed: top_n up to {left}."
-            )
-        return num
-
-
 class PassAtKSection(_Section):
     """Several drawn answers to each sample: pass@k, the chance that one of k is right."""
 
@@ -262,11 +190,6 @@ class StoreSection(_Section):
 
     url: str | None = Field(None, description="null: $EDCO_STORE, else duckdb:///edco.duckdb.")
     keep_texts: bool = Field(True, description="false: no text of a sample enters the ledger.")
-
-
-CurriculumSection = Annotated[
-    EdcoSection | RandomSection, Field(discriminator="type", json_schema_extra=for_forms)
-]
 
 
 class Config(_Section):

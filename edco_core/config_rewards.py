@@ -23,10 +23,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from edco_core.config_section import Section
-
-OWN = "module:attribute"
-"""Stands for the type of a user's own reward where types are listed."""
+from edco_core.config_section import OWN, Section, for_forms
 
 ENTRY_POINT_GROUP = "edco.rewards"
 
@@ -281,13 +278,8 @@ _AnyReward = Annotated[
 ]
 
 
-def _section_for_forms(schema: dict[str, Any]) -> None:
-    """As ``for_forms`` does where pydantic knows the discriminator itself."""
-    schema["anyOf"] = schema.pop("oneOf")
-
-
 RewardSection = Annotated[
-    _AnyReward, BeforeValidator(_refuse_unknown), Field(json_schema_extra=_section_for_forms)
+    _AnyReward, BeforeValidator(_refuse_unknown), Field(json_schema_extra=for_forms)
 ]
 """One reward of a list."""
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from edco_core.config_rewards import Metric
-from edco_core.config_section import Section, for_forms
+from edco_core.config_section import OWN, Section, for_forms, type_or_own
 
 
 class RescoreSection(Section):
@@ -198,14 +198,32 @@ class PassRateSection(BaseScoringSection):
     top_p: float = Field(1.0, gt=0, le=1)
 
 
+class OwnScoringSection(BaseScoringSection):
+    """Your own scorer: a subclass of ``edco_core.scoring.Scorer`` (docs/scoring.md)."""
+
+    type: str = Field(OWN, description="module:attribute of the class.")
+    args: dict[str, Any] = Field(default_factory=dict, description="For it: self.settings.args.")
+
+    @model_validator(mode="after")
+    def _keeps_the_contract(self) -> OwnScoringSection:
+        # Imports the user's module and torch, and only where there is such a scorer.
+        from edco_core.own import load_class
+        from edco_core.scoring import Scorer
+
+        load_class(self.type, Scorer)
+        return self
+
+
 ScoringSection = Annotated[
-    PrefixEntropySection
-    | FullEntropySection
-    | ReferencePrefixEntropySection
-    | LossSection
-    | PerplexitySection
-    | PassRateSection,
-    Field(discriminator="type", json_schema_extra=for_forms),
+    Annotated[PrefixEntropySection, Tag("prefix_entropy")]
+    | Annotated[FullEntropySection, Tag("full_entropy")]
+    | Annotated[ReferencePrefixEntropySection, Tag("reference_prefix_entropy")]
+    | Annotated[LossSection, Tag("loss")]
+    | Annotated[PerplexitySection, Tag("perplexity")]
+    | Annotated[PassRateSection, Tag("pass_rate")]
+    | Annotated[OwnScoringSection, Tag(OWN)],
+    Discriminator(type_or_own),
+    Field(json_schema_extra=for_forms),
 ]
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
+
+OWN = "module:attribute"
+"""Stands for the type of a user's own code where types are listed."""
 
 
 def _title(section: type[BaseModel]) -> str:
@@ -22,4 +26,10 @@ class Section(BaseModel):
 def for_forms(schema: dict[str, Any]) -> None:
     """The JSON schema of a union by ``type``, as Prefect's form shows its fields: as ``anyOf``."""
     schema["anyOf"] = schema.pop("oneOf")
-    del schema["discriminator"]
+    schema.pop("discriminator", None)
+
+
+def type_or_own(value: Any) -> str | None:
+    """The tag of a section in a union by ``type`` whose last member is a user's own code."""
+    name = value.get("type") if isinstance(value, Mapping) else getattr(value, "type", None)
+    return OWN if ":" in str(name) else None if name is None else str(name)

@@ -75,12 +75,13 @@ def problems(**sections: Any) -> list[str]:
         ),
         (
             {"curriculum": {"type": "edko"}},
-            "curriculum.type: 'edko' came. Allowed: edco, random. Did you mean 'edco'?",
+            "curriculum.type: 'edko' came. Allowed: edco, module:attribute, random. Did you mean 'edco'?",
         ),
         (
             {"scoring": {"type": "prefix_entropie"}},
-            "scoring.type: 'prefix_entropie' came. Allowed: full_entropy, loss, pass_rate, "
-            "perplexity, prefix_entropy, reference_prefix_entropy. Did you mean 'prefix_entropy'?",
+            "scoring.type: 'prefix_entropie' came. Allowed: full_entropy, loss, module:attribute, "
+            "pass_rate, perplexity, prefix_entropy, reference_prefix_entropy. "
+            "Did you mean 'prefix_entropy'?",
         ),
         ({"training": {"type": "gpro"}}, "training.type: 'gpro' came. Allowed: grpo, sft."),
         ({"training": {"type": "grpo"}}, "training.rewards: missing; it has no default."),

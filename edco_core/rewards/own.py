@@ -7,10 +7,8 @@ name optional fields of a sample it cannot do without: ``{"answer"}``.
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
 import inspect
-import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -20,6 +18,7 @@ import numpy as np
 
 from edco_core.config_rewards import ENTRY_POINT_GROUP, OwnRewardSection
 from edco_core.errors import ConfigError
+from edco_core.own import cannot_import, load_attribute
 from edco_core.rewards.base import Answered, Reward
 
 if TYPE_CHECKING:
@@ -87,25 +86,10 @@ def _needs(found: Any) -> frozenset[str]:
 
 
 def _load(name: str) -> Any:
-    module_name, colon, attribute = name.partition(":")
+    if ":" in name:
+        return load_attribute(name)
+    (entry,) = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP, name=name)
     try:
-        if not colon:
-            (entry,) = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP, name=name)
-            return entry.load()
-        if str(Path.cwd()) not in sys.path:
-            sys.path.insert(0, str(Path.cwd()))
-        module = importlib.import_module(module_name)
+        return entry.load()
     except Exception as error:
-        raise ConfigError(
-            f"{name} cannot be imported ({type(error).__name__}: {error}). Modules are looked for "
-            "in the working directory and among what is installed."
-        ) from error
-    try:
-        return getattr(module, attribute)
-    except AttributeError as error:
-        there = sorted(
-            each for each, value in vars(module).items() if callable(value) and each[0] != "_"
-        )
-        raise ConfigError(
-            f"{module_name} has no '{attribute}'. It has: {', '.join(there) or 'nothing callable'}."
-        ) from error
+        raise cannot_import(name, error) from error

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edco_core.own import load_class
 from edco_core.scoring.base import Scorer
 from edco_core.scoring.full_entropy import FullEntropyScorer
 from edco_core.scoring.loss import LossScorer, PerplexityScorer
@@ -38,7 +39,8 @@ def build_scorer(
 
     ``cache_dir`` is the run's own folder, if there is a run.
     """
-    return SCORERS[settings.type](settings, pool, host, seed=seed, cache_dir=cache_dir)
+    found = SCORERS.get(settings.type) or load_class(settings.type, Scorer)
+    return found(settings, pool, host, seed=seed, cache_dir=cache_dir)
 
 
 __all__ = ["SCORERS", "Scorer", "build_scorer"]

@@ -1,0 +1,109 @@
+"""A user's own strategy and scorer, by ``type: module:attribute``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import yaml
+from command_line import Edco
+
+MODULE = '''
+import numpy as np
+from edco_core.curriculum import Strategy
+from edco_core.records import Selection
+from edco_core.scoring import Scorer
+from edco_core.scoring.base import as_shard
+
+
+class Shortest(Strategy):
+    """The lowest scores, easy first, after the first ``skip``."""
+
+    def choose(self, scores, num_samples, rng):
+        skip = self.settings.args.get("skip", 0)
+        ranks = np.empty(len(scores), np.int64)
+        ranks[np.argsort(-scores, kind="stable")] = np.arange(1, len(scores) + 1)
+        chosen = np.argsort(scores, kind="stable")[skip : skip + num_samples]
+        return Selection(
+            chosen, scores[chosen], ranks[chosen], None, "shortest", float(scores[chosen].min())
+        )
+
+
+class PromptLength(Scorer):
+    """Characters of the prompt."""
+
+    def _num_tokens(self):
+        return np.ones(len(self._pool), np.int64)
+
+    def _score_batch(self, ordinals, interval):
+        prompts = self._pool.table.column("prompt").take(ordinals).to_pylist()
+        lengths = np.array([len(prompt) for prompt in prompts], np.float64)
+        return as_shard(ordinals, lengths, np.ones(len(ordinals), np.int64))
+
+
+class Unfinished(Scorer):
+    def _num_tokens(self):
+        return np.ones(len(self._pool), np.int64)
+
+
+not_a_class = 3
+'''
+
+
+@pytest.fixture(scope="module")
+def edco(new_edco: Callable[[], Edco], tiny_config: dict[str, Any]) -> Edco:
+    edco = new_edco()
+    (edco.folder / "mine.py").write_text(MODULE)
+    config = {
+        **tiny_config,
+        "scoring": {"type": "mine:PromptLength", "shard_size": 32},
+        "curriculum": {"type": "mine:Shortest", "intervals": 2, "top_n": 8, "args": {"skip": 2}},
+    }
+    (edco.folder / "edco.yaml").write_text(yaml.safe_dump(config))
+    edco("run", "edco.yaml", "--run-id", "own")
+    return edco
+
+
+def test_a_run_scores_and_selects_with_them(edco: Edco) -> None:
+    sql = (
+        "SELECT length(s.prompt) = c.score AS is_length, c.rank, c.reason FROM curriculum c "
+        "JOIN samples s USING (dataset_id, sample_id) WHERE interval = 0 ORDER BY c.position"
+    )
+    rows = json.loads(edco("query", sql, "--format", "json").stdout)
+    assert len(rows) == 8
+    assert all(row["is_length"] and row["reason"] == "shortest" for row in rows)
+    assert max(row["rank"] for row in rows) <= 78  # two of 80 were skipped
+
+
+def test_the_ledger_has_their_names(edco: Edco) -> None:
+    (run,) = json.loads(edco("runs", "--json").stdout)
+    assert (run["strategy"], run["scorer"]) == ("mine:Shortest", "mine:PromptLength")
+
+
+def test_replay_makes_the_same_selections_again(edco: Edco) -> None:
+    assert "all 2 curricula are identical" in edco("replay", "own").stdout
+
+
+def test_replay_with_another_strategy_of_ones_own(edco: Edco) -> None:
+    told = edco("replay", "own", "--set", "args.skip=0", "--json").stdout
+    assert [row["overlap"] for row in json.loads(told)["intervals"]] == [6 / 8, 6 / 8]
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("scoring.type=mine:Unfinished", "mine:Unfinished lacks _score_batch"),
+        ("scoring.type=mine:Shortest", "Expected a subclass of edco_core.scoring.base.Scorer"),
+        ("curriculum.type=mine:not_a_class", "mine:not_a_class is 3"),
+        ("curriculum.type=mine:Gone", "mine has no 'Gone'. It has:"),
+        ("curriculum.type=yours:Strategy", "yours:Strategy cannot be imported"),
+        ("scoring.type=prefix_entropi", "Did you mean 'prefix_entropy'?"),
+        ("curriculum.typ=edco", "curriculum.typ: unknown key"),
+    ],
+)
+def test_what_is_not_of_the_kind_is_refused(edco: Edco, setting: str, says: str) -> None:
+    told = edco("validate", "edco.yaml", "--set", setting, expect=2).stderr
+    assert says in told
+    assert "Traceback" not in told
