@@ -199,7 +199,7 @@ class PassRateSection(BaseScoringSection):
 
 
 class OwnScoringSection(BaseScoringSection):
-    """Your own scorer: a subclass of ``edco_core.scoring.Scorer`` (docs/scoring.md)."""
+    """Your own scorer: a subclass of ``edco_core.scoring.Scorer`` (README)."""
 
     type: str = Field(OWN, description="module:attribute of the class.")
     args: dict[str, Any] = Field(default_factory=dict, description="For it: self.settings.args.")
