@@ -130,7 +130,7 @@ def test_pass_at_k_is_the_share_of_all_choices_of_k_that_hold_a_right_answer(
 
 
 DRAWN: dict[str, Any] = {
-    "metric": {"type": "regex", "pattern": r"\d"},
+    "metric": {"type": "regex", "pattern": r"^\s*\d"},
     "pass_at_k": {"k": 4, "temperature": 0.8},
 }
 
