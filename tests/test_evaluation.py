@@ -130,7 +130,7 @@ def test_pass_at_k_is_the_share_of_all_choices_of_k_that_hold_a_right_answer(
 
 
 DRAWN: dict[str, Any] = {
-    "metric": {"type": "regex", "pattern": r"\d"},
+    "metric": {"type": "regex", "pattern": r"^\s*\d"},
     "pass_at_k": {"k": 4, "temperature": 0.8},
 }
 
@@ -171,3 +171,12 @@ def test_other_answers_are_drawn_for_another_seed_or_interval_and_also_before_tr
     assert found[0] == found[1]
     assert found[0] != found[2]
     assert found[0] != found[3]
+
+
+def test_at_next_to_no_temperature_every_drawn_answer_is_the_greedy_one(
+    host: ModelHost, pool: Pool
+) -> None:
+    found = evaluate(host, pool, pass_at_k={"k": 3, "report": [1, 3], "temperature": 1e-4})
+    assert [each.metric for each in found.further] == ["pass@1", "pass@3"]
+    for each in found.further:
+        assert (each.value, each.by_category) == (found.value, found.by_category)

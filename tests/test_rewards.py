@@ -222,6 +222,11 @@ def test_choice_finds_the_option_that_was_chosen(text: str, right: bool) -> None
         assert found == right, expected
 
 
+def test_choice_takes_the_whole_text_for_an_option_before_it_looks_for_one_inside() -> None:
+    assert value({"type": "choice"}, "Jupiter II", prompt=QUESTION, answer="C") == 1
+    assert value({"type": "choice"}, "It is Jupiter II", prompt=QUESTION, answer="C") == 0
+
+
 def test_choice_takes_an_article_for_no_letter() -> None:
     for text in ("The answer is a planet", "A good one would be hard to name"):
         assert value({"type": "choice"}, text, prompt=QUESTION, answer="A") == 0
@@ -243,6 +248,7 @@ def test_choice_takes_letters_alone_where_the_prompt_lists_no_options() -> None:
         ("1,000", "1000", True),
         ("It is 42.", "6 * 7 = 42\n#### 42", True),
         ("#### 42", "42", True),
+        ("The final answer is $41$.\n#### 42", "42", True),
         ("$\\sqrt{8}$", "2\\sqrt{2}", True),
         ("\\boxed{-3}", "3", False),
         ("nothing", "3", False),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from edco_core.config_rewards import FormatSection
 from edco_core.rewards.base import Answered, OneByOneReward
 
@@ -11,7 +9,8 @@ from edco_core.rewards.base import Answered, OneByOneReward
 class FormatReward(OneByOneReward[FormatSection]):
     """1 when the text is not empty, was not cut at the token limit, and has its tags.
 
-    Each tag opens once and closes once, with something in it; the next opens behind it.
+    Each tag opens once and closes once, with something in it; the next opens behind it, so none is
+    inside another.
     """
 
     def value(self, answered: Answered) -> float:
@@ -23,10 +22,7 @@ class FormatReward(OneByOneReward[FormatSection]):
                 return 0.0
             before, opened, rest = rest.partition(f"<{tag}>")
             inside, closed, rest = rest.partition(f"</{tag}>")
-            if not (opened and closed and inside.strip()) or self._has_tag(inside):
+            if not (opened and closed and inside.strip()):
                 return 0.0
             outside += before
         return float(not (self.settings.only_tags and (outside + rest).strip()))
-
-    def _has_tag(self, text: str) -> bool:
-        return re.search(rf"</?(?:{'|'.join(self.settings.tags)})>", text) is not None

@@ -79,7 +79,7 @@ class LlmJudgeReward(ComparingReward[LlmJudgeSection]):
         known: dict[str, bool | None] = {}
         missing: dict[str, str] = {}
         for key, text in zip(keys, questions, strict=True):
-            if key is None or text is None or key in known or key in missing:
+            if key is None or text is None:
                 continue
             found = self._verdicts.find(key)
             if found is None:
