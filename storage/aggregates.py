@@ -127,6 +127,8 @@ def _ask(ledger: Ledger, /, run_id: str, sql: str, **params: Any) -> Rows:
     database = ledger._database
     with database.reading() as connection:
         run = run_row(connection, run_id)
+        if sql in (_COMPOSITION, _DATA_MAP):
+            database.join_in_bulk(connection)
         parts = {
             table.name: database.part(table, run.run_key) for table in tables.PARTITIONED_BY_RUN
         }

@@ -319,6 +319,15 @@ class Database(Connecting):
         if not self.on_duckdb:
             connection.exec_driver_sql(f"ANALYZE {', '.join(names)}")
 
+    def join_in_bulk(self, connection: Connection) -> None:
+        """Until this transaction ends, join whole tables, and look no row up one by one.
+
+        What Postgres knows of a run may be of a time before the interval that is asked for: it
+        then expects no row of it and goes through a block range for each of a million.
+        """
+        if not self.on_duckdb:
+            connection.exec_driver_sql("SET LOCAL enable_nestloop = off")
+
     def refresh_statistics(
         self, connection: Connection, table: Table, run_key: int, interval: int
     ) -> None:

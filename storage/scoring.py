@@ -198,6 +198,7 @@ class Scoring(StagePart):
             return None
         with self._database.reading() as connection:
             key = run_row(connection, run_id).run_key
+            self._database.join_in_bulk(connection)
             found = self._database.fetch_arrays(
                 connection,
                 _HISTORY.format(scores=self._database.part(tables.scores, key)),

@@ -94,6 +94,7 @@ def insert_selection(
             table.name: database.part(table, lease.run_key)
             for table in (tables.selections, tables.selected_samples)
         }
+        database.join_in_bulk(connection)
         connection.execute(text(_UPDATE_SELECTED.format(**parts)), keys)
     ones = np.ones(np.count_nonzero(new), np.int16)
     database.bulk_insert(

@@ -75,7 +75,8 @@ def problems(**sections: Any) -> list[str]:
         ),
         (
             {"curriculum": {"type": "edko"}},
-            "curriculum.type: 'edko' came. Allowed: edco, module:attribute, random. Did you mean 'edco'?",
+            "curriculum.type: 'edko' came. Allowed: edco, module:attribute, random. "
+            "Did you mean 'edco'?",
         ),
         (
             {"scoring": {"type": "prefix_entropie"}},
