@@ -129,7 +129,7 @@ def prefect_url(prefect_ui: str) -> str:
     return f"{prefect_ui}/api"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # an open page keeps a core busy with its animations
 def browser(prefect_ui: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A headless Chromium on the pages of the tests' Prefect server (``browser.Browser``)."""
     from browser import chromium

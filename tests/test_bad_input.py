@@ -98,7 +98,11 @@ def test_a_missing_configuration(says: Says) -> None:
     ("section", "values", "message"),
     [
         ("curriculum", {"top_m": 3}, "curriculum.top_m: unknown key.*Did you mean 'top_n'?"),
-        ("curriculum", {"type": "edko"}, "Allowed: edco, random. Did you mean 'edco'?"),
+        (
+            "curriculum",
+            {"type": "edko"},
+            "Allowed: edco, module:attribute, random. Did you mean 'edco'?",
+        ),
         ("model", {"peft": {"rr": 4}}, "model.peft.rr: unknown key"),
         ("training", {"args": {"learning_rte": 1.0}}, "no such setting. Did you mean 'learning_r"),
         ("training", {"args": {"max_steps": 9}}, "'max_steps' is decided by curriculum.intervals"),

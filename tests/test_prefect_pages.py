@@ -37,7 +37,7 @@ def form(
 
 def test_the_form_has_names_and_descriptions_and_the_choices_of_every_union(form: Browser) -> None:
     form.wait_for(
-        "Name Or Path", "A local folder or a hub id.",
+        "Name Or Path", "A local folder, a hub id, or run:RUN_ID",
         "Prefix Tokens", "L, generated tokens per sample.",
         "Top N", "Count, or fraction of the pool.",
         "Keep Checkpoints", "The start, the best and the newest always stay.",
