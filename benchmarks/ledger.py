@@ -39,7 +39,7 @@ class Sizes:
     num_sqlalchemy: int = 5_000
     write_repeats: int = 3
     query_repeats: int = 7
-    memory_repeats: int = 3
+    memory_repeats: int = 2
 
 
 FULL = Sizes(pool=1_000_000, small_pool=100_000)
