@@ -37,7 +37,7 @@ SEED = 0
 
 def measure(*, quick: bool) -> Report:
     """Whole trainings in turns, on a warm model."""
-    intervals, steps = (2, 2) if quick else (5, 10)
+    intervals, steps = (2, 2) if quick else (5, 5)
     answers, max_tokens = (2, 4) if quick else (8, 48)
     (task,) = [each for each in TASKS if each.name == "gsm8k"]
     loaded = load_task(task, 8 * steps * intervals, quick=quick)
