@@ -31,8 +31,9 @@ def _pool(folder: Path) -> Pool:
 
 def test_the_ledgers_samples_are_those_of_the_pool(tmp_path: Path) -> None:
     pool = _pool(tmp_path)
-    ledger = open_ledger(f"duckdb:///{tmp_path}/edco.duckdb")
-    ledger.register_pool(pool)
+    url = f"duckdb:///{tmp_path}/edco.duckdb"
+    open_ledger(url).register_pool(pool)
+    ledger = open_ledger(url, read_only=True)
     ours, kept = samples_of(pool), kept_samples(ledger, pool.fingerprint)
 
     by_prompt = dict(zip(ours.texts()[0], range(3), strict=True))
@@ -48,9 +49,9 @@ def test_the_ledgers_samples_are_those_of_the_pool(tmp_path: Path) -> None:
 
 def test_texts_that_were_not_kept_are_an_error_that_says_so(tmp_path: Path) -> None:
     pool = _pool(tmp_path)
-    ledger = open_ledger(f"duckdb:///{tmp_path}/edco.duckdb")
-    ledger.register_pool(pool, keep_texts=False)
-    kept = kept_samples(ledger, pool.fingerprint)
+    url = f"duckdb:///{tmp_path}/edco.duckdb"
+    open_ledger(url).register_pool(pool, keep_texts=False)
+    kept = kept_samples(open_ledger(url, read_only=True), pool.fingerprint)
 
     assert kept.prompt_chars.sum() == samples_of(pool).prompt_chars.sum()
     with pytest.raises(InputError, match=r"store\.keep_texts: false"):
