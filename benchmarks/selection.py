@@ -1,9 +1,8 @@
 """How long strategies take to select a fourth of a large pool, and the memory they need for it.
 
 Each runs in a process of its own beside two yardsticks on the same array: ``numpy.argpartition``,
-which only finds the N highest, and a plain weighted draw (``Generator.choice`` without replacement).
-A selection does more: it is reproducible to the last tie, in training order, and has each sample's
-rank and probability.
+which only finds the N highest, and a plain weighted draw (``Generator.choice`` without replacement).  A selection does
+more: it is reproducible to the last tie, in training order, and has everyone's rank and chance.
 
 ``python -m benchmarks.selection NAME POOL_SIZE`` is such a process.
 """
@@ -11,11 +10,11 @@ rank and probability.
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -78,25 +77,21 @@ def _in_a_process(name: str, size: int) -> dict[str, Any]:
 
 
 def select(name: str, size: int) -> dict[str, Any]:
-    """Seconds of one selection at the third interval, and by how much it raised the peak memory."""
+    """Seconds of one selection at the third interval, and the memory it took beside its input."""
     scores = np.random.default_rng(0).gamma(2.0, size=size)
     num = size // 4
     if name in PLAIN:
-        before, start = _peak_mb(), time.perf_counter()
-        PLAIN[name](scores, num)
-        seconds = time.perf_counter() - start
-        return {"seconds": seconds, "peak_mb": _peak_mb() - before}
+        seconds, peak_mb, _ = _measured(lambda: PLAIN[name](scores, num))
+        return {"seconds": seconds, "peak_mb": peak_mb}
     known = _evidence(scores, num)
     settings = {**SETTINGS.get(name, {}), "type": name}
     strategy = build_strategy(TypeAdapter(CurriculumSection).validate_python(settings))
     generator, _ = derive_generator(0, known.interval, "selection")
-    before, start = _peak_mb(), time.perf_counter()
-    selection = strategy.select(known, num, generator)
-    seconds = time.perf_counter() - start
+    seconds, peak_mb, selection = _measured(lambda: strategy.select(known, num, generator))
     chances = selection.probabilities
     return {
         "seconds": seconds,
-        "peak_mb": _peak_mb() - before,
+        "peak_mb": peak_mb,
         "is_weighted": chances is not None and bool(np.ptp(chances) > 0),
     }
 
@@ -139,8 +134,17 @@ def _answered(ordinals: Ints, rng: np.random.Generator) -> RolloutGroups:
     )  # fmt: skip
 
 
-def _peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def _measured(work: Callable[[], Any]) -> tuple[float, float, Any]:
+    """Seconds, peak memory in MB beyond what was in use before, and what came of it."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak begins anew
+    before, start = _memory_mb("VmRSS"), time.perf_counter()
+    made = work()
+    return time.perf_counter() - start, _memory_mb("VmHWM") - before, made
+
+
+def _memory_mb(what: str) -> float:
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    return float(status.partition(f"{what}:")[2].split()[0]) / 1024
 
 
 if __name__ == "__main__":
