@@ -1,8 +1,9 @@
 """How long strategies take to select a fourth of a large pool, and the memory they need for it.
 
 Each runs in a process of its own beside two yardsticks on the same array: ``numpy.argpartition``,
-which only finds the N highest, and a plain weighted draw (``Generator.choice`` without replacement).  A selection does
-more: it is reproducible to the last tie, in training order, and has everyone's rank and chance.
+which only finds the N highest, and ``Generator.choice`` without replacement, a plain weighted draw.
+A selection does more: it is reproducible to the last tie, in training order, and tells everyone's
+rank and chance.
 
 ``python -m benchmarks.selection NAME POOL_SIZE`` is such a process.
 """

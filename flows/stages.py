@@ -24,7 +24,6 @@ from edco_core.checkpoints import (
 from edco_core.collapse import collapsed
 from edco_core.config import GrpoSection
 from edco_core.curriculum import Ranking, derive_generator
-from edco_core.curriculum.evidence import samples_of
 from edco_core.errors import LedgerError, StopRequested
 from edco_core.records import BASELINE_INTERVAL, Checkpoint, Evaluation, ScoreHistory
 from edco_core.scoring.rescoring import Rescored, rescore
@@ -129,7 +128,7 @@ def select_curriculum(run: OpenRun, interval: int) -> None:
         return
     evidence = LedgerEvidence(
         run.ledger, run.run_id, interval, run.plan.num_intervals, run.config.scoring.type,
-        samples_of(run.pool),
+        run.samples,
     )  # fmt: skip
     generator, made_from = derive_generator(run.config.run.seed, interval, "selection")
     selection = run.strategy.select(evidence, run.plan.samples_per_interval, generator)
