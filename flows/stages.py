@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +26,12 @@ from edco_core.config import GrpoSection
 from edco_core.curriculum import Ranking, derive_generator
 from edco_core.errors import LedgerError, StopRequested
 from edco_core.records import BASELINE_INTERVAL, Checkpoint, Evaluation, ScoreHistory
+from edco_core.rewards import judges_usage
 from edco_core.scoring.rescoring import Rescored, rescore
 from flows.display import collapse_alarm, number, say
 from flows.evidence import LedgerEvidence
 from flows.open_run import OpenRun
+from flows.prepare import rewards_of
 from flows.retention import apply_retention
 from storage import queries
 
@@ -160,7 +162,9 @@ def train_interval(run: OpenRun, interval: int) -> None:
             raise
     run.host.load_weights(outcome.checkpoint)
     evaluation = run.evaluate(interval)
-    run.ledger.finish_training(run.lease, interval, outcome, evaluation)
+    usage = judges_usage(rewards_of(run.config), run.run_dir)
+    facts = {} if usage is None else {"judge": asdict(usage)}
+    run.ledger.finish_training(run.lease, interval, outcome, evaluation, facts)
     drop_optimizer_state(Path(start.path))  # several times the model's size, interval by interval
     _remove_checkpoints(run)
     rows = queries.intervals(run.ledger, run.run_id)
