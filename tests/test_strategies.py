@@ -206,7 +206,7 @@ def test_losses_are_weighted_as_the_paper_does(weighting: str, weights: list[flo
 
 
 def test_what_is_learned_late_is_drawn_more_often() -> None:
-    early, late, never = [1.0, 1, 1], [9.0, 9, 1], [9.0, 9, 9]
+    early, late, never = [1.0, 9, 9], [9.0, 9, 1], [9.0, 9, 9]  # once learned is learned
     history = np.array([early, late, never]).T
     known = KnownEvidence(history[2], interval=2, earlier_scores=[history[0], history[1]])
     told = frequencies("late_learned", known, 1, 2500, upsampling=4.0, learned_quantile=0.3)
