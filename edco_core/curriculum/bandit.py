@@ -48,7 +48,8 @@ class BanditStrategy(Strategy[SectionT]):
         used = np.zeros(size, np.int64)
         for interval in range(evidence.interval):
             used[evidence.selected_at(interval)] += 1
-        by_arm = np.lexsort((rng.random(size), used, codes))
+        # By category, then by how often it was trained on, then at random: one number in all.
+        by_arm = np.argsort(codes * (evidence.interval + 1.0) + used + rng.random(size))
         firsts = np.cumsum(sizes) - sizes
         place = np.arange(size) - firsts[codes[by_arm]]
         chosen = rng.permutation(by_arm[place < slots[codes[by_arm]]])
