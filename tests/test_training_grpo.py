@@ -55,8 +55,15 @@ def groups(outcomes: list[TrainingOutcome]) -> list[tuple[Any, ...]]:
     found: list[tuple[Any, ...]] = []
     for outcome in outcomes:
         assert outcome.rollouts is not None
-        columns = [getattr(outcome.rollouts, n).tolist() for n in RolloutGroups.__slots__]
-        found += zip(*columns, strict=True)
+        columns = [
+            getattr(outcome.rollouts, n) for n in RolloutGroups.__slots__ if n != "gradients"
+        ]
+        if outcome.rollouts.gradients is not None:
+            terms = outcome.rollouts.gradients
+            columns += [
+                np.nan_to_num(each, nan=-1) for each in (terms.correct, terms.wrong, terms.gap)
+            ]
+        found += zip(*(column.tolist() for column in columns), strict=True)
     return found
 
 

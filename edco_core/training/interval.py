@@ -40,8 +40,9 @@ from edco_core.errors import ConfigError, StopRequested, TrainingError
 from edco_core.records import Checkpoint, Pool, TrainingOutcome
 
 if TYPE_CHECKING:
+    from edco_core.config_curriculum import BaseCurriculumSection
     from edco_core.loading import ModelHost
-    from edco_core.records import Ints
+    from edco_core.records import Ints, Known
 
 DEFAULT_SAVE_STEPS = 100
 """Steps between saves inside an interval; TRL's 500 would lose too much of a short interval."""
@@ -177,11 +178,13 @@ class IntervalTrainer(ABC, Generic[SettingsT]):
         host: ModelHost,
         plan: Plan,
         *,
+        curriculum: BaseCurriculumSection | None = None,
         run_id: str,
         run_dir: Path,
         seed: int,
     ) -> None:
         self._settings = settings
+        self._curriculum = curriculum
         self._pool = pool
         self._host = host
         self._plan = plan
@@ -198,7 +201,9 @@ class IntervalTrainer(ABC, Generic[SettingsT]):
         """
 
     @abstractmethod
-    def _begin(self, span: Span, order: Ints, rows: Ints, saved: Path | None) -> None:
+    def _begin(
+        self, span: Span, order: Ints, rows: Ints, saved: Path | None, known: Known | None
+    ) -> None:
         """An interval begins, or goes on from ``saved``, one of its own checkpoints."""
 
     @abstractmethod
@@ -241,6 +246,7 @@ class IntervalTrainer(ABC, Generic[SettingsT]):
         confirm_ownership: Callable[[], None],
         should_stop: Callable[[], bool],
         on_progress: Callable[[int, int], None],
+        known: Known | None = None,
     ) -> TrainingOutcome:
         """Train on one curriculum and return what happened, step by step.
 
@@ -268,7 +274,7 @@ class IntervalTrainer(ABC, Generic[SettingsT]):
             tokens_before=facts.num_tokens if facts and is_ours else 0,
         )
         rows = np.resize(order, plan.rows_per_interval)
-        self._begin(span, order, rows, saved)
+        self._begin(span, order, rows, saved, known)
 
         def complete(checkpoint: Path, state: Any) -> None:
             confirm_ownership()
