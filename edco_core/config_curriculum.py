@@ -5,43 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import (
-    Discriminator,
-    Field,
-    StrictFloat,
-    StrictInt,
-    Tag,
-    field_validator,
-    model_validator,
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from edco_core.config_curriculum_base import BaseCurriculumSection
+from edco_core.config_rewarded import (
+    AdarftSection,
+    CuresSection,
+    DifficultyFilterSection,
+    MoppsSection,
+    PclSection,
+    ShuffleR1Section,
+    SpeedSection,
+    VcrlSection,
 )
-
-from edco_core.config_section import OWN, Section, for_forms, type_or_own
+from edco_core.config_section import OWN, for_forms, type_or_own
 from edco_core.errors import ConfigError
-
-
-class BaseCurriculumSection(Section):
-    intervals: int = Field(8, ge=1, le=10_000, description="Turns of the loop.")
-    top_n: StrictFloat | StrictInt = Field(0.25, description="Count, or fraction of the pool.")
-
-    @field_validator("top_n")
-    @classmethod
-    def _count_or_fraction(cls, value: int | float) -> int | float:
-        if isinstance(value, float) and not 0 < value <= 1:
-            raise ValueError("use a count such as 800, or a fraction of the pool in (0, 1]")
-        if isinstance(value, int) and value < 1:
-            raise ValueError("use a count of at least 1, or a fraction of the pool in (0, 1]")
-        return value
-
-    def count(self, pool_size: int) -> int:
-        """N, the samples per interval on a pool of this size; ConfigError when it does not fit."""
-        if isinstance(self.top_n, float):
-            return max(1, round(self.top_n * pool_size))
-        if self.top_n > pool_size:
-            raise ConfigError(
-                f"curriculum.top_n: {self.top_n} samples were asked for, the pool has {pool_size}. "
-                f"Allowed: a count from 1 to {pool_size}, or a fraction in (0, 1]."
-            )
-        return self.top_n
 
 
 class RandomSection(BaseCurriculumSection):
@@ -109,7 +87,15 @@ class EdcoSection(BaseCurriculumSection):
 
 
 CurriculumSection = Annotated[
-    Annotated[EdcoSection, Tag("edco")]
+    Annotated[AdarftSection, Tag("adarft")]
+    | Annotated[CuresSection, Tag("cures")]
+    | Annotated[DifficultyFilterSection, Tag("difficulty_filter")]
+    | Annotated[EdcoSection, Tag("edco")]
+    | Annotated[MoppsSection, Tag("mopps")]
+    | Annotated[PclSection, Tag("pcl")]
+    | Annotated[ShuffleR1Section, Tag("shuffle_r1")]
+    | Annotated[SpeedSection, Tag("speed")]
+    | Annotated[VcrlSection, Tag("vcrl")]
     | Annotated[RandomSection, Tag("random")]
     | Annotated[OwnStrategySection, Tag(OWN)],
     Discriminator(type_or_own),

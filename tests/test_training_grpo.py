@@ -11,8 +11,14 @@ import pytest
 from test_training_sft import Loop, make_pool, stop_after
 
 from edco_core.config import GrpoSection, LoraSection
+from edco_core.config_rewarded import (
+    CuresSection,
+    DifficultyFilterSection,
+    ShuffleR1Section,
+    SpeedSection,
+)
 from edco_core.errors import ConfigError, StopRequested
-from edco_core.records import RolloutGroups, TrainingOutcome
+from edco_core.records import Beliefs, GradientTerms, Known, RolloutGroups, TrainingOutcome
 from edco_core.training import make_plan
 
 ANSWERS = 4
@@ -25,6 +31,11 @@ ARGS: dict[str, Any] = {
     "beta": 0.05,
     "save_steps": 2,
 }
+KNOWN = Known(
+    Beliefs(np.arange(0, 80, 2), np.linspace(0.1, 9.0, 40), np.full(40, 2.0)),
+    ordinals=np.arange(0, 80, 3),
+    gradients=GradientTerms(np.linspace(1.0, 9.0, 27), np.full(27, 2.0), np.full(27, np.nan)),
+)
 REWARDS = [
     {"type": "contains", "texts": ["a"]},
     {"type": "contains", "texts": ["e"], "weight": 0.5},
@@ -41,11 +52,14 @@ def new_loop(tiny_model: Path, log_files: tuple[Path, Path], tmp_path: Path) -> 
         peft: bool = True,
         dropout: float = 0.1,
         args: dict[str, Any] | None = None,
+        curriculum: Any = None,
+        known: Known | None = None,
         **settings: Any,
     ) -> Loop:
         lora = LoraSection(r=4, lora_dropout=dropout) if peft else None
         section = GrpoSection(rewards=REWARDS, args={**ARGS, **(args or {})}, **settings)
-        return Loop(tiny_model, make_pool(log_files[0]), tmp_path / name, section, lora)
+        pool, folder = make_pool(log_files[0]), tmp_path / name
+        return Loop(tiny_model, pool, folder, section, lora, curriculum=curriculum, known=known)
 
     return build
 
@@ -85,10 +99,14 @@ def groups(outcomes: list[TrainingOutcome]) -> list[tuple[Any, ...]]:
                 "steps_per_generation": 1,
             }
         },
+        {"curriculum": DifficultyFilterSection(low=0.3, max_redraws=1)},
+        {"curriculum": SpeedSection(screening_answers=2), "keep_rollout_texts": True},
+        {"curriculum": ShuffleR1Section()},
+        {"curriculum": CuresSection(cold_start=2, gradient_terms=True), "known": KNOWN},
     ],
     ids=[
         "lora", "restart", "moving", "full", "full-moving", "skipping", "accumulating",
-        "two-iterations", "each-batch",
+        "two-iterations", "each-batch", "filter", "speed", "pairs", "cures",
     ],
 )  # fmt: skip
 def test_a_run_stopped_anywhere_and_continued_in_a_new_process_state_is_identical(

@@ -40,7 +40,7 @@ from edco_core.errors import ConfigError, StopRequested, TrainingError
 from edco_core.records import Checkpoint, Pool, TrainingOutcome
 
 if TYPE_CHECKING:
-    from edco_core.config_curriculum import BaseCurriculumSection
+    from edco_core.config_curriculum import CurriculumSection
     from edco_core.loading import ModelHost
     from edco_core.records import Ints, Known
 
@@ -178,7 +178,7 @@ class IntervalTrainer(ABC, Generic[SettingsT]):
         host: ModelHost,
         plan: Plan,
         *,
-        curriculum: BaseCurriculumSection | None = None,
+        curriculum: CurriculumSection | None = None,
         run_id: str,
         run_dir: Path,
         seed: int,

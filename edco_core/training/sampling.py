@@ -188,9 +188,12 @@ class Allocated(Sampling):
             return None
         gradients = step.known.gradients
         measured = np.stack([gradients.correct, gradients.wrong, gradients.gap], axis=1)
-        if np.isnan(measured).all(axis=0).any():
+        has_any = ~np.isnan(measured).all(axis=0)
+        if not has_any[:2].all():
             return None
-        terms = np.tile(np.nanmean(measured, axis=0), (len(step.ordinals), 1))
+        typical = np.array([np.nanmean(each) for each in measured.T[has_any]])
+        terms = np.zeros((len(step.ordinals), 3))  # a gap that was never seen counts as none
+        terms[:, has_any] = typical
         places, is_known = _find(step.ordinals, step.known.ordinals)
         own = measured[places[is_known]]
         terms[is_known] = np.where(np.isnan(own), terms[is_known], own)

@@ -1,0 +1,38 @@
+"""What the ``curriculum`` sections of all strategies have in common."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field, StrictFloat, StrictInt, field_validator
+
+from edco_core.config_section import Section
+from edco_core.errors import ConfigError
+
+
+class BaseCurriculumSection(Section):
+    samples_answers: ClassVar[bool] = False
+    """Whether the strategy also decides how a step of reinforcement learning samples answers."""
+
+    intervals: int = Field(8, ge=1, le=10_000, description="Turns of the loop.")
+    top_n: StrictFloat | StrictInt = Field(0.25, description="Count, or fraction of the pool.")
+
+    @field_validator("top_n")
+    @classmethod
+    def _count_or_fraction(cls, value: int | float) -> int | float:
+        if isinstance(value, float) and not 0 < value <= 1:
+            raise ValueError("use a count such as 800, or a fraction of the pool in (0, 1]")
+        if isinstance(value, int) and value < 1:
+            raise ValueError("use a count of at least 1, or a fraction of the pool in (0, 1]")
+        return value
+
+    def count(self, pool_size: int) -> int:
+        """N, the samples per interval on a pool of this size; ConfigError when it does not fit."""
+        if isinstance(self.top_n, float):
+            return max(1, round(self.top_n * pool_size))
+        if self.top_n > pool_size:
+            raise ConfigError(
+                f"curriculum.top_n: {self.top_n} samples were asked for, the pool has {pool_size}. "
+                f"Allowed: a count from 1 to {pool_size}, or a fraction in (0, 1]."
+            )
+        return self.top_n
