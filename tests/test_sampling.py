@@ -295,7 +295,7 @@ def test_the_budget_of_a_rule_holds(rule: Any, least: int, most: int) -> None:
 
 
 def test_more_screening_answers_than_a_prompt_has_are_refused() -> None:
-    with pytest.raises(ConfigError, match="screening_answers: 4 came.*Allowed: 2 to 3"):
+    with pytest.raises(ConfigError, match=r"screening_answers: 4 came.*Allowed: 2 to 3"):
         build_sampling(grpo(4), SpeedSection(screening_answers=4))
 
 
@@ -303,6 +303,6 @@ def test_a_share_of_answers_that_makes_no_whole_batches_is_refused() -> None:
     training = grpo(6, args={"num_generations": 6, "per_device_train_batch_size": 2})
     build_sampling(training, ShuffleR1Section(keep_share=1.0))
     with pytest.raises(
-        ConfigError, match="keep_share: 4 of 6 .* a batch of 2. Use a multiple of 6"
+        ConfigError, match=r"keep_share: 4 of 6 .* a batch of 2. Use a multiple of 6"
     ):
         build_sampling(training, ShuffleR1Section(keep_share=0.7))
