@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from sqlalchemy import Connection, insert, text, update
+from sqlalchemy import Connection, insert, text
 
 from edco_core.errors import LedgerError, NotFoundError
 from edco_core.records import (
@@ -21,8 +21,6 @@ from edco_core.records import (
     Evaluation,
     Lease,
     Measured,
-    RolloutAnswers,
-    RolloutGroups,
     Selection,
     Stage,
     TrainingOutcome,
@@ -30,6 +28,7 @@ from edco_core.records import (
 from storage import tables
 from storage.checks import refuse_not_finite, refuse_ordinals
 from storage.part import hold, retried, run_row
+from storage.rollouts import insert_rollouts
 from storage.stage_part import Facts, StagePart, bulk_keys
 from storage.turnover import insert_selection
 from storage.upkeep import refuse_owned
@@ -185,7 +184,7 @@ class Stages(StagePart):
                 connection, tables.step_slots, lease.run_key, interval
             )
             if outcome.rollouts is not None:
-                self._keep_rollouts(connection, lease, interval, outcome, pool_size)
+                insert_rollouts(self._database, connection, lease, interval, pool_size, outcome)
             if outcome.steps:
                 self._database.bulk_insert(
                     connection,
@@ -220,42 +219,6 @@ class Stages(StagePart):
             self._keep_checkpoint(connection, lease.run_key, outcome.checkpoint)
             facts = {**outcome.facts, **(facts or {})}
             self._finish(connection, lease, interval, "training", outcome.seconds, facts)
-
-    def _keep_rollouts(
-        self,
-        connection: Connection,
-        lease: Lease,
-        interval: int,
-        outcome: TrainingOutcome,
-        pool_size: int,
-    ) -> None:
-        """What reinforcement learning sampled, and the interval's statistics of it."""
-        rollouts, keys = outcome.rollouts, bulk_keys(lease, interval)
-        assert rollouts is not None
-        where = f"run {lease.run_id}, interval {interval}"
-        groups = _rollout_groups(where, rollouts, pool_size)
-        self._database.bulk_insert(connection, tables.rollout_groups, groups, constants=keys)
-        if outcome.answers is not None:
-            answers = _rollout_answers(where, rollouts, outcome.answers)
-            self._database.bulk_insert(connection, tables.rollout_answers, answers, constants=keys)
-        entropies = [s.policy_entropy for s in outcome.steps if s.policy_entropy is not None]
-        num_answers = int(rollouts.n.sum())
-        connection.execute(
-            update(tables.interval_stats)
-            .where(
-                tables.interval_stats.c.run_key == lease.run_key,
-                tables.interval_stats.c.interval == interval,
-            )
-            .values(
-                policy_entropy=math.fsum(entropies) / len(entropies) if entropies else None,
-                reward_mean=math.fsum(rollouts.n * rollouts.reward_mean) / max(1, num_answers),
-                n_groups=len(rollouts.n),
-                n_without_signal=int((rollouts.reward_std == 0).sum()),
-                n_passed_over=int((rollouts.slots < 0).sum()),
-                n_answers=num_answers,
-                n_correct=int(rollouts.n_correct.sum()),
-            )
-        )
 
     @retried
     def checkpoint(self, run_id: str, interval: int) -> Checkpoint | None:
@@ -346,50 +309,5 @@ def _step_slots(outcome: TrainingOutcome) -> pa.Table:
             "ordinal": outcome.step_ordinals.ravel()[filled],
             "step": np.repeat(np.arange(first_step, first_step + num_steps), num_slots)[filled],
             "slot": np.tile(np.arange(num_slots), num_steps)[filled],
-        }
-    )
-
-
-def _rollout_groups(where: str, rollouts: RolloutGroups, pool_size: int) -> pa.Table:
-    refuse_ordinals(where, rollouts.ordinals, pool_size, distinct=False)
-    for name in (
-        "reward_mean", "reward_std", "advantage_abs_mean", "n_tokens_mean", "truncated_share",
-    ):  # fmt: skip
-        refuse_not_finite(where, name, rollouts.ordinals, getattr(rollouts, name))
-    return pa.table(
-        {
-            "ordinal": rollouts.ordinals,
-            "step": rollouts.steps,
-            "n": rollouts.n,
-            "n_correct": rollouts.n_correct,
-            "reward_mean": rollouts.reward_mean,
-            "reward_std": rollouts.reward_std,
-            "advantage_abs_mean": rollouts.advantage_abs_mean,
-            "n_tokens_mean": rollouts.n_tokens_mean,
-            "truncated_share": rollouts.truncated_share,
-            "draw": np.arange(len(rollouts.n)),
-            "slot": pa.array(rollouts.slots, mask=rollouts.slots < 0),
-        }
-    )
-
-
-def _rollout_answers(where: str, rollouts: RolloutGroups, answers: RolloutAnswers) -> pa.Table:
-    groups = answers.groups
-    if not np.array_equal(np.bincount(groups, minlength=len(rollouts.n)), rollouts.n):
-        raise LedgerError(f"{where}: the groups of rollouts have other answers than they say")
-    refuse_not_finite(where, "rewards", rollouts.ordinals[groups], answers.rewards)
-    firsts = np.cumsum(rollouts.n) - rollouts.n
-    return pa.table(
-        {
-            "ordinal": rollouts.ordinals[groups],
-            "reward": answers.rewards,
-            "step": rollouts.steps[groups],
-            "draw": groups,
-            "number": np.arange(len(groups)) - firsts[groups],
-            "n_tokens": answers.n_tokens,
-            "is_correct": answers.is_correct,
-            "truncated": answers.truncated,
-            # Postgres holds no NUL in a text.
-            "answer": [each.replace("\x00", "\ufffd") for each in answers.texts],
         }
     )

@@ -188,12 +188,11 @@ class Allocated(Sampling):
             return None
         gradients = step.known.gradients
         measured = np.stack([gradients.correct, gradients.wrong, gradients.gap], axis=1)
-        has_any = ~np.isnan(measured).all(axis=0)
-        if not has_any[:2].all():
+        seen = [each[~np.isnan(each)] for each in measured.T]
+        if not (len(seen[0]) and len(seen[1])):
             return None
-        typical = np.array([np.nanmean(each) for each in measured.T[has_any]])
-        terms = np.zeros((len(step.ordinals), 3))  # a gap that was never seen counts as none
-        terms[:, has_any] = typical
+        typical = [float(each.mean()) if len(each) else 0.0 for each in seen]
+        terms = np.tile(typical, (len(step.ordinals), 1))
         places, is_known = _find(step.ordinals, step.known.ordinals)
         own = measured[places[is_known]]
         terms[is_known] = np.where(np.isnan(own), terms[is_known], own)
