@@ -11,7 +11,7 @@ from edco_core.errors import ConfigError
 
 
 class BaseCurriculumSection(Section):
-    samples_answers: ClassVar[bool] = False
+    SAMPLES_ANSWERS: ClassVar[bool] = False
     """Whether the strategy also decides how a step of reinforcement learning samples answers."""
 
     intervals: int = Field(8, ge=1, le=10_000, description="Turns of the loop.")

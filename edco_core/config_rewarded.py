@@ -6,15 +6,15 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from edco_core.config_curriculum_base import BaseCurriculumSection
+from edco_core.config_curriculum_base import BaseCurriculumSection, Needs, UsesScores
 
 
-class _RewardedSection(BaseCurriculumSection):
-    needs: ClassVar[frozenset[str]] = frozenset({"rewards"})
-    uses_scores: ClassVar[Literal["never", "first", "always"]] = "never"
+class RewardedSection(BaseCurriculumSection):
+    NEEDS: ClassVar[frozenset[Needs]] = frozenset({"rewards"})
+    USES_SCORES: ClassVar[UsesScores] = "never"
 
 
-class _BelievingSection(_RewardedSection):
+class BelievingSection(RewardedSection):
     """Chances to answer correctly as Beta distributions, one for each sample."""
 
     prior_correct: float = Field(
@@ -28,10 +28,10 @@ class _BelievingSection(_RewardedSection):
     )
 
 
-class CuresSection(_BelievingSection):
+class CuresSection(BelievingSection):
     """Prompts, and answers to each, by how much their gradients vary (CurES)."""
 
-    samples_answers: ClassVar[bool] = True
+    SAMPLES_ANSWERS: ClassVar[bool] = True
 
     type: Literal["cures"] = "cures"
     temperature: float = Field(
@@ -47,7 +47,7 @@ class CuresSection(_BelievingSection):
     )
 
 
-class MoppsSection(_BelievingSection):
+class MoppsSection(BelievingSection):
     """Chances drawn from beliefs, those nearest to a target selected (MoPPS)."""
 
     type: Literal["mopps"] = "mopps"
@@ -57,29 +57,34 @@ class MoppsSection(_BelievingSection):
     )
 
 
-class PclSection(_RewardedSection):
+class RememberingSection(RewardedSection):
+    """What the last intervals told of each sample."""
+
+    memory: int = Field(
+        3, ge=1, le=10_000, description="Intervals after which a sample's answers count no more."
+    )
+
+
+class PclSection(RememberingSection):
     """Of some candidates those whose predicted value is nearest to a half (PCL)."""
 
-    uses_scores: ClassVar[Literal["never", "first", "always"]] = "always"
+    USES_SCORES: ClassVar[UsesScores] = "always"
 
     type: Literal["pcl"] = "pcl"
     candidates: int = Field(4, ge=1, le=1000, description="k: drawn for each sample selected.")
     target: float = Field(0.5, ge=0, le=1, description="Predicted value aimed at.")
-    discount: float = Field(
-        0.5, gt=0, le=1, description="Weight that earlier answers keep from interval to interval."
-    )
 
 
-class VcrlSection(_RewardedSection):
+class VcrlSection(RememberingSection):
     """The highest variance of rewards inside a group (VCRL)."""
 
     type: Literal["vcrl"] = "vcrl"
 
 
-class AdarftSection(_RewardedSection):
+class AdarftSection(RewardedSection):
     """The nearest to a target difficulty that follows the mean reward (AdaRFT)."""
 
-    uses_scores: ClassVar[Literal["never", "first", "always"]] = "first"
+    USES_SCORES: ClassVar[UsesScores] = "first"
 
     type: Literal["adarft"] = "adarft"
     start: float = Field(0.0, ge=0, le=100, description="First target: 0 = the easiest.")
@@ -90,25 +95,22 @@ class AdarftSection(_RewardedSection):
     )
 
 
-class _BandSection(_RewardedSection):
+class BandSection(RememberingSection):
     """A uniform draw of samples whose pass rate lies inside a band, or is not known."""
 
-    samples_answers: ClassVar[bool] = True
+    SAMPLES_ANSWERS: ClassVar[bool] = True
 
     low: float = Field(0.0, ge=0, lt=1, description="Pass rates above this are inside.")
     high: float = Field(1.0, gt=0, le=1, description="Pass rates below this are inside.")
-    memory: int = Field(
-        3, ge=1, le=10_000, description="Intervals after which a pass rate counts no more."
-    )
 
     @model_validator(mode="after")
-    def _has_room(self) -> _BandSection:
+    def _has_room(self) -> BandSection:
         if self.low >= self.high:
             raise ValueError(f"low: {self.low} came, and high: {self.high}. Allowed: low < high")
         return self
 
 
-class DifficultyFilterSection(_BandSection):
+class DifficultyFilterSection(BandSection):
     """Groups outside a band of pass rates are passed over (DAPO, online difficulty filtering)."""
 
     type: Literal["difficulty_filter"] = "difficulty_filter"
@@ -117,7 +119,7 @@ class DifficultyFilterSection(_BandSection):
     )
 
 
-class SpeedSection(_BandSection):
+class SpeedSection(BandSection):
     """A few answers first, the rest only where those differ (SPEED-RL)."""
 
     type: Literal["speed"] = "speed"
@@ -127,7 +129,7 @@ class SpeedSection(_BandSection):
     )
 
 
-class ShuffleR1Section(_BandSection):
+class ShuffleR1Section(BandSection):
     """The answers that differ most, in pairs, and strong pairs more often (Shuffle-R1)."""
 
     type: Literal["shuffle_r1"] = "shuffle_r1"

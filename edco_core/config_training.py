@@ -176,7 +176,7 @@ def refuse_two_ways_to_sample(
     training: SftSection | GrpoSection, curriculum: CurriculumSection
 ) -> None:
     """Raise ValueError where the curriculum samples answers and the rest does not go with that."""
-    if not (isinstance(training, GrpoSection) and curriculum.samples_answers):
+    if not (isinstance(training, GrpoSection) and curriculum.SAMPLES_ANSWERS):
         return
     kind = curriculum.type
     if training.skip_without_signal:

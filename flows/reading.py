@@ -145,7 +145,7 @@ def _rollout_lines(rows: Sequence[dict[str, Any]], alarm_share: float) -> list[s
         f"{total['n_groups']} groups without signal"
     )
     if total["n_passed_over"]:
-        line += f", of which {total['n_passed_over']} passed over and not trained on"
+        line += f"; {total['n_passed_over']} groups were passed over and not trained on"
     lines = [line]
     is_collapsed = collapsed([row["policy_entropy"] for row in sampled], alarm_share)
     if any(is_collapsed):

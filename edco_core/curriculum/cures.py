@@ -6,8 +6,52 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edco_core.config_rewarded import CuresSection
+from edco_core.curriculum.base import Strategy, selection_of
+from edco_core.curriculum.pass_rates import beliefs_now, to_keep
+from edco_core.curriculum.race import chances_to_win, race
+
 if TYPE_CHECKING:
-    from edco_core.records import Floats, Ints
+    from edco_core.curriculum.evidence import Evidence
+    from edco_core.records import Floats, Ints, Selection
+
+
+class CuresStrategy(Strategy[CuresSection]):
+    """Prompts whose answers vary most, drawn (CurES, arXiv 2510.01037).
+
+    rho(x) grows with exp(sqrt(p (1 - p)) / tau), p the mean of a Beta belief about the chance to
+    answer x correctly.  Departures: the draw is without replacement (Gumbel top-N), as a curriculum
+    holds a sample once; the belief is renewed once per interval, and kept over intervals with a
+    ``discount`` instead of reset with each subset of the data; tau is 0.2 unless told otherwise
+    (the paper leaves it open).  How answers are shared out among a step's prompts is
+    ``edco_core.training.sampling.Allocated``.
+    """
+
+    def choose(self, evidence: Evidence, num_samples: int, rng: np.random.Generator) -> Selection:
+        settings = self.settings
+        prior = (settings.prior_correct, settings.prior_wrong)
+        alpha, beta = beliefs_now(evidence, prior, settings.discount)
+        logits = answer_weights(alpha / (alpha + beta)) / settings.temperature
+        chosen, race_time = race(logits, num_samples, rng)
+        ordinals = rng.permutation(chosen)
+        beliefs = to_keep(alpha, beta, prior)
+        return selection_of(
+            evidence,
+            ordinals,
+            reason="variance_draw",
+            facts={
+                "rule": "cures",
+                "temperature": settings.temperature,
+                "discount": settings.discount,
+                "answers": "by gradients" if settings.gradient_terms else "by pass rates",
+                "num_samples": num_samples,
+                "pool_size": len(logits),
+                "num_known": len(beliefs.ordinals),
+                "race_time": race_time,
+            },
+            probabilities=chances_to_win(logits[ordinals], race_time),
+            beliefs=beliefs,
+        )
 
 
 def answer_weights(chances: Floats, terms: Floats | None = None) -> Floats:

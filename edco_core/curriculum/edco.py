@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edco_core.config import EdcoSection
 from edco_core.curriculum.base import Ranking, Strategy, rank_descending
+from edco_core.curriculum.race import chances_to_win, race
 from edco_core.records import Selection
 
 if TYPE_CHECKING:
@@ -55,9 +55,8 @@ class EdcoStrategy(Strategy[EdcoSection]):
             reason = "tempered_draw"
             mean, std = float(scores[candidates].mean()), float(scores[candidates].std())
             logits = _logits(scores[candidates], mean, std, settings.temperature)
-            keys = logits + rng.gumbel(size=len(candidates))
-            chosen = candidates[np.argsort(-keys, kind="stable")[:num_samples]]
-            race_time = _race_time(logits, num_samples)
+            drawn, race_time = race(logits, num_samples, rng)
+            chosen = candidates[drawn]
             facts |= {"mean": mean, "std": std, "race_time": race_time}
         if settings.order == "shuffled":
             chosen = rng.permutation(chosen)
@@ -78,34 +77,14 @@ class EdcoStrategy(Strategy[EdcoSection]):
 
 
 def inclusion_probability(scores: Floats, facts: dict[str, Any]) -> Floats:
-    """Chance of samples with these scores to be in the curriculum, from a selection's facts.
-
-    Gumbel top-N is a race of exponential clocks with rates exp(logit): the N first to ring are
-    selected.  With many samples the N-th rings at a nearly fixed time t, so a sample is in with
-    probability 1 - exp(-rate t).  ``race_time`` is ln t.
-    """
+    """Chance of samples with these scores to be in the curriculum, from a selection's facts."""
     if facts["race_time"] is None:  # everybody is selected
         return np.ones_like(scores)
     logits = _logits(scores, facts["mean"], facts["std"], facts["temperature"])
-    chances: Floats = -np.expm1(-np.exp(np.minimum(logits + facts["race_time"], 50.0)))
-    return chances
+    return chances_to_win(logits, facts["race_time"])
 
 
 def _logits(scores: Floats, mean: float, std: float, temperature: float) -> Floats:
     if std == 0:
         return np.zeros_like(scores)
     return (scores - mean) / (std * temperature)
-
-
-def _race_time(logits: Floats, num_samples: int) -> float | None:
-    """ln t with sum over samples of 1 - exp(-exp(logit) t) = N, by bisection; None if N is all."""
-    if num_samples >= len(logits):
-        return None
-    low, high = -float(logits.max()) - 60.0, -float(logits.min()) + 60.0
-    while high - low > 1e-9 * max(1.0, abs(low), abs(high)):
-        middle = (low + high) / 2
-        expected = float(-np.expm1(-np.exp(np.minimum(logits + middle, 50.0))).sum())
-        low, high = (middle, high) if expected < num_samples else (low, middle)
-        if math.isclose(expected, num_samples, rel_tol=1e-9):
-            break
-    return (low + high) / 2

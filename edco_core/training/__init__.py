@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from edco_core.training.grpo import GrpoTrainer
 from edco_core.training.interval import IntervalTrainer, Plan
+from edco_core.training.sampling import build_sampling
 from edco_core.training.sft import SftTrainer
 
 if TYPE_CHECKING:
@@ -53,4 +54,4 @@ def build_trainer(
     )  # fmt: skip
 
 
-__all__ = ["TRAINERS", "IntervalTrainer", "Plan", "build_trainer", "make_plan"]
+__all__ = ["TRAINERS", "IntervalTrainer", "Plan", "build_sampling", "build_trainer", "make_plan"]
