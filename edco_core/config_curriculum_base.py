@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field, StrictFloat, StrictInt, field_validator
 
 from edco_core.config_section import Section
 from edco_core.errors import ConfigError
 
+Needs = Literal["rewards", "categories"]
+UsesScores = Literal["never", "first", "always"]
+
 
 class BaseCurriculumSection(Section):
+    NEEDS: ClassVar[frozenset[Needs]] = frozenset()
+    """What a run must have: answers that are rewarded (training.type: grpo), samples with
+    categories."""
+    SCORERS: ClassVar[frozenset[str] | None] = None
+    """The scorers whose scores it is made for; None: all."""
+    USES_SCORES: ClassVar[UsesScores] = "always"
+    """Which intervals' scores it looks at, and so what a comparison at equal cost charges for."""
     SAMPLES_ANSWERS: ClassVar[bool] = False
     """Whether the strategy also decides how a step of reinforcement learning samples answers."""
 

@@ -144,12 +144,14 @@ class ScoreHistory:
 
 @dataclass(frozen=True, slots=True)
 class Beliefs:
-    """Chances to answer correctly, as Beta distributions: arrays of one length M, only of samples
-    of which something is known."""
+    """What is believed of samples' pass rates, each a Beta distribution: arrays of one length M."""
 
     ordinals: Ints
+    """Ascending; a sample that is not among them has the strategy's prior."""
     alpha: Floats
+    """Right answers, the prior's among them."""
     beta: Floats
+    """Wrong ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +174,10 @@ class Selection:
     """The rule's parameters and what it derived from the scores: enough to explain any sample."""
     generator: dict[str, Any] = field(default_factory=dict)
     """What the random generator was made from; the same draw can be made again."""
+    state: dict[str, Any] = field(default_factory=dict)
+    """What the strategy wants to know at the next interval: JSON, and small."""
+    beliefs: Beliefs | None = None
+    """The same about single samples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,9 +229,10 @@ class Known:
     """What earlier intervals tell of samples whose answers are about to be sampled."""
 
     beliefs: Beliefs | None
-    ordinals: Ints
-    """Whose gradients were measured: ascending."""
-    gradients: GradientTerms | None
+    """Those that the curriculum was selected by."""
+    measured: Ints | None = None
+    """Ordinals of the samples whose gradients were measured, ascending."""
+    gradients: GradientTerms | None = None
     """The newest measurement of each of them."""
 
 

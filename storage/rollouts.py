@@ -1,4 +1,4 @@
-"""What reinforcement learning sampled: groups of answers, and the answers where they are kept."""
+"""What reinforcement learning sampled, and what strategies believe of it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from sqlalchemy import Connection, update
 
 from edco_core.errors import LedgerError
 from edco_core.records import (
+    Beliefs,
     GradientTerms,
     Lease,
     RolloutAnswers,
@@ -55,7 +56,25 @@ WHERE age = 1 ORDER BY ordinal
 
 
 class Rollouts(LedgerPart):
-    """Verbs that read what was sampled."""
+    """Verbs that read them back, for the strategies of later intervals."""
+
+    @retried
+    def beliefs(self, run_id: str, interval: int) -> Beliefs | None:
+        """What was believed when that interval's curriculum was selected; None: nothing."""
+        with self._database.reading() as connection:
+            key = run_row(connection, run_id).run_key
+            columns = self._database.fetch_arrays(
+                connection,
+                "SELECT ordinal, alpha, beta "
+                f"FROM {self._database.part(tables.sample_beliefs, key)} "
+                "WHERE run_key = :key AND interval = :interval ORDER BY ordinal",
+                {"ordinal": "i4", "alpha": "f8", "beta": "f8"},
+                key=key,
+                interval=interval,
+            )
+        if not len(columns["ordinal"]):
+            return None
+        return Beliefs(columns["ordinal"].astype(np.int64), columns["alpha"], columns["beta"])
 
     @retried
     def rollouts(self, run_id: str, interval: int) -> RolloutGroups | None:
@@ -105,15 +124,15 @@ class Rollouts(LedgerPart):
             )
 
 
-def insert_rollouts(
+def keep_rollouts(
     database: Database,
     connection: Connection,
     lease: Lease,
     interval: int,
-    pool_size: int,
     outcome: TrainingOutcome,
+    pool_size: int,
 ) -> None:
-    """Keep what an interval sampled, and its statistics of that.
+    """What reinforcement learning sampled, and the interval's statistics of it.
 
     Raises LedgerError for groups that contradict themselves.
     """

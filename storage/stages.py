@@ -28,7 +28,7 @@ from edco_core.records import (
 from storage import tables
 from storage.checks import refuse_not_finite, refuse_ordinals
 from storage.part import hold, retried, run_row
-from storage.rollouts import insert_rollouts
+from storage.rollouts import keep_rollouts
 from storage.stage_part import Facts, StagePart, bulk_keys
 from storage.turnover import insert_selection
 from storage.upkeep import refuse_owned
@@ -114,6 +114,11 @@ class Stages(StagePart):
             self._begin(connection, lease, interval, "selection")
             pool_size = run_row(connection, lease.run_id).pool_size
             refuse_ordinals(where, selection.ordinals, pool_size)
+            if selection.beliefs is not None:
+                refuse_ordinals(where, selection.beliefs.ordinals, pool_size)
+                for name in ("alpha", "beta"):
+                    values = getattr(selection.beliefs, name)
+                    refuse_not_finite(where, name, selection.beliefs.ordinals, values)
             insert_selection(self._database, connection, lease, interval, pool_size, selection)
             self._finish(connection, lease, interval, "selection", seconds, facts)
 
@@ -124,7 +129,7 @@ class Stages(StagePart):
             key = run_row(connection, run_id).run_key
             rule = connection.execute(
                 text(
-                    "SELECT reason, cutoff, facts, generator FROM selection_rules "
+                    "SELECT reason, cutoff, facts, generator, state FROM selection_rules "
                     "WHERE run_key = :key AND interval = :interval"
                 ),
                 {"key": key, "interval": interval},
@@ -151,6 +156,7 @@ class Stages(StagePart):
             cutoff=rule.cutoff,
             facts=json.loads(rule.facts),
             generator=json.loads(rule.generator),
+            state=json.loads(rule.state) if rule.state else {},
         )
 
     @retried
@@ -184,7 +190,7 @@ class Stages(StagePart):
                 connection, tables.step_slots, lease.run_key, interval
             )
             if outcome.rollouts is not None:
-                insert_rollouts(self._database, connection, lease, interval, pool_size, outcome)
+                keep_rollouts(self._database, connection, lease, interval, outcome, pool_size)
             if outcome.steps:
                 self._database.bulk_insert(
                     connection,

@@ -33,7 +33,7 @@ ARGS: dict[str, Any] = {
 }
 KNOWN = Known(
     Beliefs(np.arange(0, 80, 2), np.linspace(0.1, 9.0, 40), np.full(40, 2.0)),
-    ordinals=np.arange(0, 80, 3),
+    measured=np.arange(0, 80, 3),
     gradients=GradientTerms(np.linspace(1.0, 9.0, 27), np.full(27, 2.0), np.full(27, np.nan)),
 )
 REWARDS = [

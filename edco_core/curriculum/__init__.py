@@ -9,14 +9,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from edco_core.curriculum.adarft import AdarftStrategy
 from edco_core.curriculum.base import Ranking, Strategy, derive_generator, generator_from
+from edco_core.curriculum.cures import CuresStrategy
 from edco_core.curriculum.edco import EdcoStrategy
+from edco_core.curriculum.evidence import Evidence, KnownEvidence
+from edco_core.curriculum.mopps import MoppsStrategy
+from edco_core.curriculum.pass_rate_band import PassRateBandStrategy
+from edco_core.curriculum.pcl import PclStrategy
 from edco_core.curriculum.random import RandomStrategy
+from edco_core.curriculum.vcrl import VcrlStrategy
 from edco_core.own import load_class
 
 STRATEGIES: Mapping[str, type[Strategy[Any]]] = {
+    "adarft": AdarftStrategy,
+    "cures": CuresStrategy,
+    "difficulty_filter": PassRateBandStrategy,
     "edco": EdcoStrategy,
+    "mopps": MoppsStrategy,
+    "pcl": PclStrategy,
     "random": RandomStrategy,
+    "shuffle_r1": PassRateBandStrategy,
+    "speed": PassRateBandStrategy,
+    "vcrl": VcrlStrategy,
 }
 
 
@@ -28,6 +43,8 @@ def build_strategy(settings: Any) -> Strategy[Any]:
 
 __all__ = [
     "STRATEGIES",
+    "Evidence",
+    "KnownEvidence",
     "Ranking",
     "Strategy",
     "build_strategy",

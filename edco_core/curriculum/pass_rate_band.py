@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edco_core.config_rewarded import BandSection
+from edco_core.config_rewarded import DifficultyFilterSection, ShuffleR1Section, SpeedSection
 from edco_core.curriculum.base import Strategy, selection_of
 from edco_core.curriculum.pass_rates import last_counts
 
 if TYPE_CHECKING:
     from edco_core.curriculum.evidence import Evidence
     from edco_core.records import Selection
+
+
+BandSection = DifficultyFilterSection | ShuffleR1Section | SpeedSection
 
 
 class PassRateBandStrategy(Strategy[BandSection]):

@@ -184,16 +184,18 @@ class Allocated(Sampling):
 
     def _terms(self, step: StepAnswers) -> Floats | None:
         """Shape (prompts, 3): correct, wrong, gap; the mean where a prompt has none of its own."""
-        if not self.measures_gradients or step.known is None or step.known.gradients is None:
+        known = step.known
+        if not self.measures_gradients or known is None or known.gradients is None:
             return None
-        gradients = step.known.gradients
+        assert known.measured is not None
+        gradients = known.gradients
         measured = np.stack([gradients.correct, gradients.wrong, gradients.gap], axis=1)
         seen = [each[~np.isnan(each)] for each in measured.T]
         if not (len(seen[0]) and len(seen[1])):
             return None
         typical = [float(each.mean()) if len(each) else 0.0 for each in seen]
         terms = np.tile(typical, (len(step.ordinals), 1))
-        places, is_known = _find(step.ordinals, step.known.ordinals)
+        places, is_known = _find(step.ordinals, known.measured)
         own = measured[places[is_known]]
         terms[is_known] = np.where(np.isnan(own), terms[is_known], own)
         return terms

@@ -1,7 +1,7 @@
 """Groups of unequal size: how many answers were trained on, and their gradients where measured.
 
 Revision ID: 0007
-Revises: 0004
+Revises: 0005
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 from alembic import op
 
 revision = "0007"
-down_revision = "0004"
+down_revision = "0005"
 branch_labels = None
 depends_on = None
 
-views_sha256 = "664ac4c9da66b6fb773308babfb7c9b4bd58fcdd2ea1e27ef747ea0b43c5f28c"
+views_sha256 = "4056bb0caab28cb98aefd83c68fcdd906d0b4ee5cc374432b91e5b50de726806"
 """The views this revision was released with: whoever changes a view adds a revision."""
 
 NEW_COLUMNS = (
