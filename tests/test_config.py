@@ -75,8 +75,7 @@ def problems(**sections: Any) -> list[str]:
         ),
         (
             {"curriculum": {"type": "edko"}},
-            "curriculum.type: 'edko' came. Allowed: edco, module:attribute, random. "
-            "Did you mean 'edco'?",
+            "curriculum.type: 'edko' came. Allowed: adarft, ",
         ),
         (
             {"scoring": {"type": "prefix_entropie"}},

@@ -102,9 +102,7 @@ class GrpoTrainer(IntervalTrainer[GrpoSection]):
                 raise ConfigError(f"training.args: {error}") from error
             del trainer
 
-    def _begin(
-        self, span: Span, order: Ints, rows: Ints, saved: Path | None, known: Known | None
-    ) -> None:
+    def _begin(self, span: Span, order: Ints, saved: Path | None, known: Known | None) -> None:
         self._span, self._order, self._known = span, order, known
         self._sampling = build_sampling(self._settings, self._curriculum)
         self._log = RolloutLog(keep_texts=self._settings.keep_rollout_texts)

@@ -201,9 +201,7 @@ class IntervalTrainer(ABC, Generic[SettingsT]):
         """
 
     @abstractmethod
-    def _begin(
-        self, span: Span, order: Ints, rows: Ints, saved: Path | None, known: Known | None
-    ) -> None:
+    def _begin(self, span: Span, order: Ints, saved: Path | None, known: Known | None) -> None:
         """An interval begins, or goes on from ``saved``, one of its own checkpoints."""
 
     @abstractmethod
@@ -253,8 +251,9 @@ class IntervalTrainer(ABC, Generic[SettingsT]):
         ``order`` (N,) holds the ordinals in training order; further epochs repeat it, and a last
         step that is not full is filled from its beginning.  ``start`` and ``run_start`` are the
         checkpoints the interval and the run began with.  ``confirm_ownership`` raises when the run
-        is another process's by now; it is asked before a file is touched.  Raises StopRequested
-        after a save when ``should_stop`` says so, and TrainingError for a loss that is not finite.
+        is another process's by now; it is asked before a file is touched.  ``known`` is of
+        use where the curriculum also samples answers.  Raises StopRequested after a save when
+        ``should_stop`` says so, and TrainingError for a loss that is not finite.
         """
         began = time.perf_counter()
         plan, restart = self._plan, self._settings.restart_optimizer
@@ -274,7 +273,7 @@ class IntervalTrainer(ABC, Generic[SettingsT]):
             tokens_before=facts.num_tokens if facts and is_ours else 0,
         )
         rows = np.resize(order, plan.rows_per_interval)
-        self._begin(span, order, rows, saved, known)
+        self._begin(span, order, saved, known)
 
         def complete(checkpoint: Path, state: Any) -> None:
             confirm_ownership()

@@ -71,7 +71,6 @@ def test_groups_are_read_back_whole(ledger: Ledger) -> None:
                 assert np.array_equal(getattr(one, name), getattr(other, name), equal_nan=True), (
                     name
                 )
-    assert ledger.rollouts("demo-1", 2) is None
 
 
 def test_what_is_not_measured_reads_as_not_there(ledger: Ledger) -> None:
@@ -228,15 +227,6 @@ def test_rollouts_that_contradict_themselves_are_refused(ledger: Ledger, broken:
     with pytest.raises(LedgerError, match="run rl, interval 0"):
         ledger.finish_training(lease, 0, outcome, None)
     assert not ledger.stage_done("rl", 0, "training")
-
-
-def test_rollouts_are_read_back_as_they_were_kept(ledger: Ledger) -> None:
-    do_run(ledger, "demo-1", 1, run=1)
-    found = ledger.rollouts("demo-1", 0)
-    assert found is not None
-    made = make_rollouts(1, found.ordinals)
-    for field in dataclasses.fields(made):
-        assert getattr(found, field.name).tolist() == getattr(made, field.name).tolist(), field.name
 
 
 def test_an_interval_without_rollouts_has_none(ledger: Ledger) -> None:
