@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, StrictFloat, StrictInt, field_validator
 
@@ -11,6 +11,9 @@ from edco_core.errors import ConfigError
 
 Needs = Literal["rewards", "categories"]
 UsesScores = Literal["never", "first", "always"]
+
+ENTROPIES = frozenset({"prefix_entropy", "full_entropy", "reference_prefix_entropy"})
+LOSSES = frozenset({"loss", "perplexity"})
 
 
 class BaseCurriculumSection(Section):
@@ -21,8 +24,9 @@ class BaseCurriculumSection(Section):
     """The scorers whose scores it is made for; None: all."""
     USES_SCORES: ClassVar[UsesScores] = "always"
     """Which intervals' scores it looks at, and so what a comparison at equal cost charges for."""
+
     SAMPLES_ANSWERS: ClassVar[bool] = False
-    """Whether the strategy also decides how a step of reinforcement learning samples answers."""
+    """Whether it also decides how a step of reinforcement learning samples its answers."""
 
     intervals: int = Field(8, ge=1, le=10_000, description="Turns of the loop.")
     top_n: StrictFloat | StrictInt = Field(0.25, description="Count, or fraction of the pool.")
@@ -46,3 +50,19 @@ class BaseCurriculumSection(Section):
                 f"Allowed: a count from 1 to {pool_size}, or a fraction in (0, 1]."
             )
         return self.top_n
+
+    def parts(self) -> list[Any]:
+        """The sections of all strategies it is made of: itself, unless it is made of others."""
+        return [self]
+
+    def at(self, interval: int) -> Any:
+        """The section of the one strategy that has its turn in an interval."""
+        return self
+
+    def needs(self) -> frozenset[Needs]:
+        """``NEEDS``, and what the settings add to it."""
+        return self.NEEDS
+
+    def uses_scores(self) -> UsesScores:
+        """``USES_SCORES``, of the strategies it is made of together."""
+        return self.USES_SCORES

@@ -176,17 +176,17 @@ def refuse_two_ways_to_sample(
     training: SftSection | GrpoSection, curriculum: CurriculumSection
 ) -> None:
     """Raise ValueError where the curriculum samples answers and the rest does not go with that."""
-    if not (isinstance(training, GrpoSection) and curriculum.SAMPLES_ANSWERS):
+    kinds = [part.type for part in curriculum.parts() if part.SAMPLES_ANSWERS]
+    if not (isinstance(training, GrpoSection) and kinds):
         return
-    kind = curriculum.type
     if training.skip_without_signal:
         raise ValueError(
-            f"training.skip_without_signal does not go with curriculum.type: {kind}, which itself "
-            "decides how answers are sampled; remove it, or use another strategy"
+            f"training.skip_without_signal does not go with curriculum.type: {kinds[0]}, which "
+            "itself decides how answers are sampled; remove it, or use another strategy"
         )
     if training.args.get("scale_rewards") == "batch":
         raise ValueError(
-            f"training.args.scale_rewards: batch does not go with curriculum.type: {kind}: it "
+            f"training.args.scale_rewards: batch does not go with curriculum.type: {kinds[0]}: it "
             "would count answers that are not trained on; use group or none"
         )
 

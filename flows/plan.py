@@ -53,11 +53,11 @@ def _budget_of_rollouts(
     """What is sampled; where groups are passed over it is known only afterwards."""
     from edco_core.training.sampling import build_sampling, num_answers
 
-    per_prompt = num_answers(training)
-    rounds = plan.total_steps // plan.steps_per_round
-    least = rounds * plan.slots_per_step * per_prompt
-    sampling = build_sampling(training, curriculum)
-    most = rounds * sampling.most_answers(plan.slots_per_step, per_prompt)
+    per_prompt, prompts = num_answers(training), plan.slots_per_step
+    rounds = plan.steps_per_interval // plan.steps_per_round
+    rules = [build_sampling(training, curriculum.at(i)) for i in range(plan.num_intervals)]
+    least = rounds * len(rules) * prompts * per_prompt
+    most = rounds * sum(rule.most_answers(prompts, per_prompt) for rule in rules)
     return {
         "rewards": ", ".join(f"{each.type} x {each.weight:g}" for each in training.rewards),
         "answers_per_prompt": per_prompt,

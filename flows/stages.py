@@ -174,7 +174,7 @@ def train_interval(run: OpenRun, interval: int) -> None:
 
 def _known(run: OpenRun, interval: int) -> Known | None:
     """What a strategy that also samples answers may decide by."""
-    if not run.config.curriculum.SAMPLES_ANSWERS:
+    if not run.config.curriculum.at(interval).SAMPLES_ANSWERS:
         return None
     measured, gradients = run.ledger.gradient_terms(run.run_id, interval) or (None, None)
     return Known(run.ledger.beliefs(run.run_id, interval), measured, gradients)

@@ -12,33 +12,51 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edco_core.curriculum.base import highest
+
 if TYPE_CHECKING:
     from edco_core.records import Floats, Ints
+
+
+NEVER = -1e9
+"""ln t of a race that is over before anybody has rung."""
 
 
 def race(logits: Floats, num: int, rng: np.random.Generator) -> tuple[Ints, float | None]:
     """Who is drawn, the first to ring first, and ln t; None where everybody is drawn."""
     keys = logits + rng.gumbel(size=len(logits))
-    return np.argsort(-keys, kind="stable")[:num], _race_time(logits, num)
+    return highest(keys, num), race_time(logits, num)
 
 
-def chances_to_win(logits: Floats, race_time: float | None) -> Floats:
-    """The chance of each to be drawn in a race until that ln t."""
-    if race_time is None:
+def chances_to_win(logits: Floats, time: float | None) -> Floats:
+    """The chance of each to be drawn in a race until that ln t; None: it ends with nobody left."""
+    if time is None:
         return np.ones_like(logits)
-    chances: Floats = -np.expm1(-np.exp(np.minimum(logits + race_time, 50.0)))
+    chances: Floats = -np.expm1(-np.exp(np.minimum(logits + time, 50.0)))
     return chances
 
 
-def _race_time(logits: Floats, num: int) -> float | None:
-    """ln t with sum over samples of 1 - exp(-exp(logit) t) = num, by bisection."""
+def race_time(logits: Floats, num: int) -> float | None:
+    """ln t with sum over samples of 1 - exp(-exp(logit) t) = num, by Newton's method."""
     if num >= len(logits):
         return None
-    low, high = -float(logits.max()) - 60.0, -float(logits.min()) + 60.0
-    while high - low > 1e-9 * max(1.0, abs(low), abs(high)):
-        middle = (low + high) / 2
-        expected = float(chances_to_win(logits, middle).sum())
-        low, high = (middle, high) if expected < num else (low, middle)
+    if num == 0:
+        return NEVER
+    top = float(logits.max())
+    # Too early, or just right: as if chances were as small as rate times t.
+    low = math.log(num) - top - math.log(float(np.exp(logits - top).sum()))
+    time, high = low, math.inf
+    for _ in range(200):
+        rates = np.exp(np.minimum(logits + time, 50.0))
+        left = np.exp(-rates)
+        expected = len(logits) - float(left.sum())
         if math.isclose(expected, num, rel_tol=1e-9):
             break
-    return (low + high) / 2
+        low, high = (time, high) if expected < num else (low, time)
+        slope = float((rates * left).sum()) / expected
+        time += math.log(num / expected) / slope if slope > 0 else 1.0
+        if not low < time < high:
+            time = (low + high) / 2 if high < math.inf else low + 1.0
+        if high - low < 1e-12 * max(1.0, abs(low)):
+            break
+    return time
