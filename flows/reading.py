@@ -307,6 +307,12 @@ def _explained(row: dict[str, Any], history: Rows, sample: dict[str, Any]) -> di
         **{name: row[name] for name in ("rank", "probability", "reason")},
         **{name: sample[name] for name in ("category", "prompt_chars", "prompt", "completion")},
         completion_chars=sample["completion_chars"] or 0,
+        answers=tuple(
+            None if each["n_answers"] is None else (each["n_answers"], each["n_correct"])
+            for each in history
+            if each["interval"] < row["interval"]
+        ),
+        belief=None if row["alpha"] is None else (row["alpha"], row["beta"]),
     )
     told = STRATEGIES.get(rule.get("rule", ""), Strategy).explain(rule, candidate)
     row["probability"] = told.probability

@@ -107,6 +107,12 @@ def test_a_run_that_samples_by_a_rule_of_its_own_survives_kills_as_well(
     assert (counted["measured"] > 0) == (curriculum["type"] == "cures")
     (kept,) = edco.json("query", "SELECT count(*) AS n FROM beliefs WHERE interval = 1")
     assert kept["n"] == (12 if curriculum["type"] == "cures" else 0)
+    (asked,) = edco.json("query", "SELECT min(sample_id) AS id FROM rollouts WHERE interval = 0")
+    first, second = edco.json("why", "whole", asked["id"])["history"]
+    told = "believed to be answered right" if kept["n"] else "answers right"
+    assert told not in first["explanation"]
+    assert told in second["explanation"]
+    assert first["n_answers"] >= 2
 
 
 def test_every_group_is_in_the_ledger_where_its_step_says(reinforced: Edco) -> None:

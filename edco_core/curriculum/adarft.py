@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edco_core.config_rewarded import AdarftSection
-from edco_core.curriculum.base import Strategy, rank_descending, selection_of
+from edco_core.curriculum.base import (
+    Candidate,
+    Explanation,
+    Strategy,
+    highest,
+    rank_descending,
+    selection_of,
+)
 
 if TYPE_CHECKING:
     from edco_core.curriculum.evidence import Evidence
@@ -32,10 +39,10 @@ class AdarftStrategy(Strategy[AdarftSection]):
             reward = float(np.average(sampled.reward_mean, weights=sampled.n))
             move = math.tanh(settings.sensitivity * (reward - settings.target_reward))
             target = min(100.0, max(0.0, target + settings.step_size * move))
-        _, ranks = rank_descending(evidence.scores_at(0))
+        first_scores = evidence.scores_at(0)
+        _, ranks = rank_descending(first_scores)
         difficulties = 100 * (len(ranks) - ranks) / max(1, len(ranks) - 1)
-        distances = np.abs(difficulties - target)
-        nearest = np.argsort(distances, kind="stable")[:num_samples]
+        nearest = highest(-np.abs(difficulties - target), num_samples)
         return selection_of(
             evidence,
             rng.permutation(nearest),
@@ -46,7 +53,15 @@ class AdarftStrategy(Strategy[AdarftSection]):
                 "mean_reward": reward,
                 "num_samples": num_samples,
                 "pool_size": len(ranks),
-                "farthest": float(distances[nearest].max()),
+                "lowest": float(first_scores[nearest].min()),
+                "highest": float(first_scores[nearest].max()),
             },
             state={"target": target},
         )
+
+    @classmethod
+    def explain(cls, facts: dict[str, Any], sample: Candidate) -> Explanation:
+        how = "among" if sample.is_selected else "not among"
+        how += f" the {facts['num_samples']} nearest to difficulty {facts['target']:.1f} of 100, "
+        how += f"first scores from {facts['lowest']:.4f} to {facts['highest']:.4f}: its own was "
+        return Explanation(f"{how}{sample.scores[0]:.4f}")

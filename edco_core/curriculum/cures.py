@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edco_core.config_rewarded import CuresSection
-from edco_core.curriculum.base import Strategy, selection_of
-from edco_core.curriculum.pass_rates import beliefs_now, to_keep
+from edco_core.curriculum.base import Candidate, Explanation, Strategy, selection_of
+from edco_core.curriculum.pass_rates import beliefs_now, to_keep, told
 from edco_core.curriculum.race import chances_to_win, race
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class CuresStrategy(Strategy[CuresSection]):
             facts={
                 "rule": "cures",
                 "temperature": settings.temperature,
+                "prior": list(prior),
                 "discount": settings.discount,
                 "answers": "by gradients" if settings.gradient_terms else "by pass rates",
                 "num_samples": num_samples,
@@ -52,6 +53,17 @@ class CuresStrategy(Strategy[CuresSection]):
             probabilities=chances_to_win(logits[ordinals], race_time),
             beliefs=beliefs,
         )
+
+    @classmethod
+    def explain(cls, facts: dict[str, Any], sample: Candidate) -> Explanation:
+        alpha, beta = sample.belief or facts["prior"]
+        mean = alpha / (alpha + beta)
+        logits = answer_weights(np.array([mean])) / facts["temperature"]
+        chance = float(chances_to_win(logits, facts["race_time"])[0])
+        how = f"drawn with probability {chance:.3f}"
+        if not sample.is_selected:
+            how = f"not drawn; its probability was {chance:.3f}"
+        return Explanation(f"{how}: {told(sample, facts['prior'])}", chance)
 
 
 def answer_weights(chances: Floats, terms: Floats | None = None) -> Floats:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edco_core.config_rewarded import MoppsSection
-from edco_core.curriculum.base import Strategy, selection_of
-from edco_core.curriculum.pass_rates import beliefs_now, to_keep
+from edco_core.curriculum.base import Candidate, Explanation, Strategy, highest, selection_of
+from edco_core.curriculum.pass_rates import beliefs_now, to_keep, told
 
 if TYPE_CHECKING:
     from edco_core.curriculum.evidence import Evidence
@@ -29,7 +29,7 @@ class MoppsStrategy(Strategy[MoppsSection]):
         prior = (settings.prior_correct, settings.prior_wrong)
         alpha, beta = beliefs_now(evidence, prior, settings.discount)
         distances = np.abs(rng.beta(alpha, beta) - settings.target)
-        nearest = np.argsort(distances, kind="stable")[:num_samples]
+        nearest = highest(-distances, num_samples)
         return selection_of(
             evidence,
             rng.permutation(nearest),
@@ -37,6 +37,7 @@ class MoppsStrategy(Strategy[MoppsSection]):
             facts={
                 "rule": "mopps",
                 "target": settings.target,
+                "prior": list(prior),
                 "discount": settings.discount,
                 "num_samples": num_samples,
                 "pool_size": len(alpha),
@@ -44,3 +45,10 @@ class MoppsStrategy(Strategy[MoppsSection]):
             },
             beliefs=to_keep(alpha, beta, prior),
         )
+
+    @classmethod
+    def explain(cls, facts: dict[str, Any], sample: Candidate) -> Explanation:
+        how = "among" if sample.is_selected else "not among"
+        how += f" the {facts['num_samples']} whose drawn chance was nearest to {facts['target']:g}"
+        how += f" (within {facts['farthest']:.3f}): {told(sample, facts['prior'])}"
+        return Explanation(how)

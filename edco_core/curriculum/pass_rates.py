@@ -5,6 +5,7 @@ Shapes: P = samples of the pool; arrays are by ordinal.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from edco_core.records import Beliefs
 
 if TYPE_CHECKING:
+    from edco_core.curriculum.base import Candidate
     from edco_core.curriculum.evidence import Evidence
     from edco_core.records import Floats, Ints
 
@@ -47,6 +49,12 @@ def last_counts(evidence: Evidence, memory: int) -> tuple[Ints, Ints]:
     return n, correct
 
 
+def last_answers(sample: Candidate, memory: int) -> tuple[int, int]:
+    """The same of one sample, as the ledger tells it afterwards."""
+    asked = [each for each in sample.answers[-memory:] if each is not None]
+    return asked[-1] if asked else (0, 0)
+
+
 def beliefs_now(evidence: Evidence, prior: Prior, discount: float) -> tuple[Floats, Floats]:
     """alpha and beta of every sample: those kept before, and the answers of the last interval.
 
@@ -71,3 +79,14 @@ def to_keep(alpha: Floats, beta: Floats, prior: Prior) -> Beliefs:
     """Those that are not the prior."""
     ordinals = np.flatnonzero((alpha != prior[0]) | (beta != prior[1]))
     return Beliefs(ordinals, alpha[ordinals], beta[ordinals])
+
+
+def told(sample: Candidate, prior: Sequence[float]) -> str:
+    """What was believed of a sample, for people."""
+    if sample.belief is None:
+        return "nothing was known of its answers"
+    alpha, beta = sample.belief
+    weight = alpha + beta - sum(prior)
+    return (
+        f"believed to be answered right with {alpha / (alpha + beta):.3f}, by {weight:.1f} answers"
+    )

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edco_core.config_rewarded import PclSection
-from edco_core.curriculum.base import Strategy, rank_descending, selection_of
+from edco_core.curriculum.base import (
+    Candidate,
+    Explanation,
+    Strategy,
+    highest,
+    rank_descending,
+    selection_of,
+)
 from edco_core.curriculum.pass_rates import last_counts
 from edco_core.records import Beliefs
 
@@ -32,12 +39,14 @@ class PclStrategy(Strategy[PclSection]):
     def choose(self, evidence: Evidence, num_samples: int, rng: np.random.Generator) -> Selection:
         settings, size = self.settings, len(evidence.scores)
         n, correct = last_counts(evidence, settings.memory)
-        intercept, slope = fit(_percentiles(evidence.scores), n, correct)
-        predicted = np.clip(intercept + slope * _percentiles(evidence.scores), 0.0, 1.0)
+        _, ranks = rank_descending(evidence.scores)
+        percentiles = _percentiles(ranks, size)
+        intercept, slope = fit(percentiles, n, correct)
+        predicted = np.clip(intercept + slope * percentiles, 0.0, 1.0)
         values = (correct + FIT_WEIGHT * predicted) / (n + FIT_WEIGHT)
         candidates = rng.permutation(size)[: settings.candidates * num_samples]
         distances = np.abs(values[candidates] - settings.target)
-        chosen = candidates[np.argsort(distances, kind="stable")[:num_samples]]
+        chosen = candidates[highest(-distances, num_samples)]
         known = np.flatnonzero(n)
         return selection_of(
             evidence,
@@ -61,6 +70,22 @@ class PclStrategy(Strategy[PclSection]):
             ),
         )
 
+    @classmethod
+    def explain(cls, facts: dict[str, Any], sample: Candidate) -> Explanation:
+        if sample.belief is None:
+            percentile = float(_percentiles(np.array([sample.rank]), sample.pool_size)[0])
+            value = min(1.0, max(0.0, facts["intercept"] + facts["slope"] * percentile))
+            source = f"predicted from its score ({sample.place})"
+        else:
+            alpha, beta = sample.belief
+            value = alpha / (alpha + beta)
+            source = f"its own {alpha + beta - FIT_WEIGHT:.0f} answers and its score"
+        how = "among" if sample.is_selected else "not among"
+        how += f" the {facts['num_samples']} nearest to {facts['target']:g} (within "
+        how += f"{facts['farthest']:.3f}) of {facts['num_candidates']} candidates drawn from "
+        how += f"{facts['pool_size']}: its value was {value:.3f}, {source}"
+        return Explanation(how)
+
 
 def fit(percentiles: Floats, n: Ints, correct: Ints) -> tuple[float, float]:
     """Intercept and slope of pass rates by percentile, least squares weighted by answers.
@@ -77,7 +102,6 @@ def fit(percentiles: Floats, n: Ints, correct: Ints) -> tuple[float, float]:
     return y_mean - slope * x_mean, slope
 
 
-def _percentiles(scores: Floats) -> Floats:
-    """Shape (P,), from 0, the lowest score, to 1."""
-    _, ranks = rank_descending(scores)
-    return (len(scores) - ranks) / max(1, len(scores) - 1)
+def _percentiles(ranks: Ints, pool_size: int) -> Floats:
+    """From 0, the lowest score, to 1."""
+    return (pool_size - ranks) / max(1, pool_size - 1)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edco_core.config_rewarded import VcrlSection
-from edco_core.curriculum.base import Strategy, selection_of
-from edco_core.curriculum.pass_rates import last_counts
+from edco_core.curriculum.base import Candidate, Explanation, Strategy, highest, selection_of
+from edco_core.curriculum.pass_rates import last_answers, last_counts
 
 if TYPE_CHECKING:
     from edco_core.curriculum.evidence import Evidence
@@ -42,8 +42,8 @@ class VcrlStrategy(Strategy[VcrlSection]):
     def choose(self, evidence: Evidence, num_samples: int, rng: np.random.Generator) -> Selection:
         n, correct = last_counts(evidence, self.settings.memory)
         values = relative_variance(n, correct)
-        order = np.lexsort((rng.random(len(values)), -values))
-        chosen = order[:num_samples]
+        shuffled = rng.permutation(len(values))
+        chosen = shuffled[highest(values[shuffled], num_samples)]
         return selection_of(
             evidence,
             rng.permutation(chosen),
@@ -57,3 +57,13 @@ class VcrlStrategy(Strategy[VcrlSection]):
                 "least_value": float(values[chosen].min()),
             },
         )
+
+    @classmethod
+    def explain(cls, facts: dict[str, Any], sample: Candidate) -> Explanation:
+        n, correct = last_answers(sample, facts["memory"])
+        value = float(relative_variance(np.array([n]), np.array([correct]))[0])
+        how = "among" if sample.is_selected else "not among"
+        how += f" the {facts['num_samples']} of highest variance of rewards, from "
+        how += f"{facts['least_value']:.3f}: its own {value:.3f}, "
+        how += "expected of what is not known" if n < 2 else f"{correct} of {n} answers right"
+        return Explanation(how)
