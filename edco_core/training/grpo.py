@@ -237,7 +237,6 @@ class GrpoTrainer(IntervalTrainer[GrpoSection]):
             )
         plan = self._plan
         step_ordinals = self._log.step_ordinals(plan.slots_per_step, plan.steps_per_round)
-        usage = self._rewards.usage
         return TrainingOutcome(
             checkpoint,
             tuple(steps),
@@ -245,7 +244,6 @@ class GrpoTrainer(IntervalTrainer[GrpoSection]):
             seconds,
             rollouts=self._log.groups(),
             answers=self._log.answers(),
-            facts={"judge": dataclasses.asdict(usage)} if usage.num_requests else {},
         )
 
 
