@@ -39,6 +39,7 @@ from edco_core.config_training import LOOP_OWNED_ARGS as LOOP_OWNED_ARGS
 from edco_core.config_training import GrpoSection as GrpoSection
 from edco_core.config_training import SftSection as SftSection
 from edco_core.config_training import TrainingSection as TrainingSection
+from edco_core.config_training import refuse_two_ways_to_sample
 from edco_core.config_yaml import read_yaml
 from edco_core.errors import ConfigError
 
@@ -228,6 +229,7 @@ class Config(_Section):
         refuse_selective_without_ranking(self.scoring.rescore, self.curriculum)
         refuse_vllm_for(self.scoring, self.model)
         refuse_unmet_needs(self.curriculum, self.scoring, self.training)
+        refuse_two_ways_to_sample(self.training, self.curriculum)
         if self.data.eval is None and self.evaluation is not None:
             raise ValueError("evaluation would be ignored without data.eval; set that or remove it")
         if self.data.eval is None and self.run.keep_checkpoints == "best":

@@ -25,6 +25,9 @@ class BaseCurriculumSection(Section):
     USES_SCORES: ClassVar[UsesScores] = "always"
     """Which intervals' scores it looks at, and so what a comparison at equal cost charges for."""
 
+    SAMPLES_ANSWERS: ClassVar[bool] = False
+    """Whether it also decides how a step of reinforcement learning samples its answers."""
+
     intervals: int = Field(8, ge=1, le=10_000, description="Turns of the loop.")
     top_n: StrictFloat | StrictInt = Field(0.25, description="Count, or fraction of the pool.")
 
@@ -51,6 +54,10 @@ class BaseCurriculumSection(Section):
     def parts(self) -> list[Any]:
         """The sections of all strategies it is made of: itself, unless it is made of others."""
         return [self]
+
+    def at(self, interval: int) -> Any:
+        """The section of the one strategy that has its turn in an interval."""
+        return self
 
     def needs(self) -> frozenset[Needs]:
         """``NEEDS``, and what the settings add to it."""

@@ -212,6 +212,31 @@ class TrainingStep:
 
 
 @dataclass(frozen=True, slots=True)
+class GradientTerms:
+    """How strongly answers pull at the trained parameters, g = gradient of log p(answer | prompt):
+    arrays of one length, NaN where nothing was measured."""
+
+    correct: Floats
+    """Mean of |g|^2 over correct answers."""
+    wrong: Floats
+    """The same of the others."""
+    gap: Floats
+    """|mean g of the correct - mean g of the others|^2."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What earlier intervals tell of samples whose answers are about to be sampled."""
+
+    beliefs: Beliefs | None
+    """Those that the curriculum was selected by."""
+    measured: Ints | None = None
+    """Ordinals of the samples whose gradients were measured, ascending."""
+    gradients: GradientTerms | None = None
+    """The newest measurement of each of them."""
+
+
+@dataclass(frozen=True, slots=True)
 class RolloutGroups:
     """Answers sampled and rewarded together in reinforcement learning: arrays of one length G,
     an entry per prompt and optimizer step, in the order they were sampled."""
@@ -232,6 +257,10 @@ class RolloutGroups:
     """Generated tokens per answer."""
     truncated_share: Floats
     """Of the answers, cut off at their longest length."""
+    n_trained: Ints | None = None
+    """Answers trained on, a repeated one counted again; None: all n where there is a slot."""
+    gradients: GradientTerms | None = None
+    """Only where they were measured."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,7 @@ def complete(inputs: Inputs) -> Prepared:
     from edco_core.loading import check_model, pinned
     from edco_core.prompts import check_chat_template
     from edco_core.scoring import check_engine
-    from edco_core.training import make_plan
+    from edco_core.training import build_sampling, make_plan
 
     config = inputs.config
     plan = make_plan(
@@ -83,6 +83,9 @@ def complete(inputs: Inputs) -> Prepared:
         num_intervals=config.curriculum.intervals,
         samples_per_interval=config.curriculum.count(len(inputs.pool)),
     )
+    if isinstance(config.training, GrpoSection):
+        for part in config.curriculum.parts():
+            build_sampling(config.training, part)  # refuses what does not go together
     check_engine(config.scoring)
     # The folder that 'run:…' stands for may not have been made yet; its tokenizer is the base's.
     tokenizer = check_model(inputs.parent.base if inputs.parent else config.model)

@@ -152,7 +152,7 @@ def _rollout_lines(rows: Sequence[dict[str, Any]], alarm_share: float) -> list[s
         f"{total['n_groups']} groups without signal"
     )
     if total["n_passed_over"]:
-        line += f", of which {total['n_passed_over']} passed over and not trained on"
+        line += f"; {total['n_passed_over']} groups were passed over and not trained on"
     lines = [line]
     is_collapsed = collapsed([row["policy_entropy"] for row in sampled], alarm_share)
     if any(is_collapsed):
@@ -323,6 +323,12 @@ def _explained(row: dict[str, Any], history: Rows, sample: dict[str, Any]) -> di
         **{name: row[name] for name in ("rank", "probability", "reason")},
         **{name: sample[name] for name in ("category", "prompt_chars", "prompt", "completion")},
         completion_chars=sample["completion_chars"] or 0,
+        answers=tuple(
+            None if each["n_answers"] is None else (each["n_answers"], each["n_correct"])
+            for each in history
+            if each["interval"] < row["interval"]
+        ),
+        belief=None if row["alpha"] is None else (row["alpha"], row["beta"]),
     )
     told = STRATEGIES.get(rule.get("rule", ""), Strategy).explain(rule, candidate)
     row["probability"] = told.probability

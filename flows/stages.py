@@ -25,7 +25,7 @@ from edco_core.collapse import collapsed
 from edco_core.config import GrpoSection
 from edco_core.curriculum import Ranking, derive_generator
 from edco_core.errors import LedgerError, StopRequested
-from edco_core.records import BASELINE_INTERVAL, Checkpoint, Evaluation, ScoreHistory
+from edco_core.records import BASELINE_INTERVAL, Checkpoint, Evaluation, Known, ScoreHistory
 from edco_core.rewards import judges_usage
 from edco_core.scoring.rescoring import Rescored, rescore
 from flows.display import collapse_alarm, number, say
@@ -156,6 +156,7 @@ def train_interval(run: OpenRun, interval: int) -> None:
                 confirm_ownership=run.renew_lease,
                 should_stop=run.should_stop,
                 on_progress=on_progress,
+                known=_known(run, interval),
             )
         except StopRequested:
             run.check_stop()  # a pause is raised as one
@@ -172,6 +173,14 @@ def train_interval(run: OpenRun, interval: int) -> None:
         say(line)
     if run.flow_run is not None:
         run.flow_run.shown.show_interval(run, rows, outcome.checkpoint)
+
+
+def _known(run: OpenRun, interval: int) -> Known | None:
+    """What a strategy that also samples answers may decide by."""
+    if not run.config.curriculum.at(interval).SAMPLES_ANSWERS:
+        return None
+    measured, gradients = run.ledger.gradient_terms(run.run_id, interval) or (None, None)
+    return Known(run.ledger.beliefs(run.run_id, interval), measured, gradients)
 
 
 def finish(run: OpenRun) -> None:

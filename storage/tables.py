@@ -290,6 +290,10 @@ rollout_groups = Table(
     Column("truncated_share", Double),
     Column("draw", Integer),
     Column("slot", Integer),
+    Column("n_trained", Integer),
+    Column("gradient_correct", Double),
+    Column("gradient_wrong", Double),
+    Column("gradient_gap", Double),
 )
 """Answers sampled together in reinforcement learning, in the order of ``draw`` in an interval; a
 group without a slot was not trained on."""

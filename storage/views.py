@@ -228,12 +228,16 @@ JOIN pool_samples p ON p.dataset_key = r.dataset_key AND p.ordinal = t.ordinal
 
 # One row per prompt and optimizer step of reinforcement learning: n answers were sampled and
 # rewarded together.  draw counts them within an interval, in the order they were asked; slot is
-# that of step_samples, null where the group was passed over and not trained on.
+# that of step_samples, null where the group was passed over and not trained on; n_trained counts
+# the answers that were, a repeated one again.  Squared norms of gradients where they were measured:
+# means over right and wrong answers, and between the means of both.
 _ROLLOUTS = """
 SELECT
     g.run_id, d.dataset_id, g.interval, g.step, p.sample_id, g.n, g.n_correct,
     g.reward_mean, g.reward_std, g.advantage_abs_mean, g.n_tokens_mean, g.truncated_share,
-    g.draw, g.slot
+    g.draw, g.slot,
+    coalesce(g.n_trained, CASE WHEN g.slot IS NULL THEN 0 ELSE g.n END) AS n_trained,
+    g.gradient_correct, g.gradient_wrong, g.gradient_gap
 FROM rollout_groups g
 JOIN runs r ON r.run_id = g.run_id {by_key: r, g}
 JOIN datasets d ON d.dataset_key = r.dataset_key

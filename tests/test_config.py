@@ -76,8 +76,7 @@ def problems(**sections: Any) -> list[str]:
         ),
         (
             {"curriculum": {"type": "edko"}},
-            "curriculum.type: 'edko' came. Allowed: answer_complexity, campus, dump, dynamic_ppl, "
-            "edco, ",
+            "curriculum.type: 'edko' came. Allowed: adarft, ",
         ),
         (
             {"scoring": {"type": "prefix_entropie"}},

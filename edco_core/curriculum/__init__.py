@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from edco_core.curriculum.adarft import AdarftStrategy
 from edco_core.curriculum.answer_complexity import AnswerComplexityStrategy
 from edco_core.curriculum.base import (
     Candidate,
@@ -19,6 +20,7 @@ from edco_core.curriculum.base import (
     generator_from,
 )
 from edco_core.curriculum.campus import CampusStrategy
+from edco_core.curriculum.cures import CuresStrategy
 from edco_core.curriculum.dump import DumpStrategy
 from edco_core.curriculum.dynamic_ppl import DynamicPplStrategy
 from edco_core.curriculum.edco import EdcoStrategy
@@ -28,14 +30,21 @@ from edco_core.curriculum.first_scores import FirstScoresStrategy
 from edco_core.curriculum.late_learned import LateLearnedStrategy
 from edco_core.curriculum.length import LengthStrategy
 from edco_core.curriculum.loss_reweighting import LossReweightingStrategy
+from edco_core.curriculum.mopps import MoppsStrategy
+from edco_core.curriculum.pass_rate_band import PassRateBandStrategy
+from edco_core.curriculum.pcl import PclStrategy
 from edco_core.curriculum.random import RandomStrategy
 from edco_core.curriculum.sec import SecStrategy
 from edco_core.curriculum.stages import StagesStrategy
+from edco_core.curriculum.vcrl import VcrlStrategy
 from edco_core.own import load_class
 
 STRATEGIES: Mapping[str, type[Strategy[Any]]] = {
+    "adarft": AdarftStrategy,
     "answer_complexity": AnswerComplexityStrategy,
     "campus": CampusStrategy,
+    "cures": CuresStrategy,
+    "difficulty_filter": PassRateBandStrategy,
     "dump": DumpStrategy,
     "dynamic_ppl": DynamicPplStrategy,
     "edco": EdcoStrategy,
@@ -43,11 +52,16 @@ STRATEGIES: Mapping[str, type[Strategy[Any]]] = {
     "late_learned": LateLearnedStrategy,
     "length": LengthStrategy,
     "loss_reweighting": LossReweightingStrategy,
+    "mopps": MoppsStrategy,
+    "pcl": PclStrategy,
     "perplexity": FirstScoresStrategy,
     "random": RandomStrategy,
     "sec": SecStrategy,
+    "shuffle_r1": PassRateBandStrategy,
+    "speed": PassRateBandStrategy,
     "stages": StagesStrategy,
     "static_entropy": FirstScoresStrategy,
+    "vcrl": VcrlStrategy,
 }
 
 

@@ -20,6 +20,7 @@ from edco_core.records import (
     Beliefs,
     Checkpoint,
     Evaluation,
+    GradientTerms,
     Lease,
     Pool,
     RolloutAnswers,
@@ -292,6 +293,12 @@ def make_rollouts(step: int, ordinals: np.ndarray) -> RolloutGroups:
         advantage_abs_mean=2 * rate * (1 - rate),
         n_tokens_mean=4 + rate,
         truncated_share=1 - rate,
+        n_trained=np.where(np.arange(len(ordinals)) == 0, 0, 8),
+        gradients=GradientTerms(
+            np.where(n_correct == 0, np.nan, rate),
+            np.where(n_correct == 8, np.nan, 2 * rate),
+            np.where(n_correct % 8 == 0, np.nan, 3 * rate),
+        ),
     )
 
 

@@ -60,7 +60,8 @@ COLUMNS = {  # the public contract
     "training_steps": "run_id interval step loss learning_rate grad_norm num_tokens",
     "step_samples": "run_id interval step slot sample_id",
     "rollouts": "run_id interval step sample_id n n_correct reward_mean reward_std "
-    "advantage_abs_mean n_tokens_mean truncated_share draw slot",
+    "advantage_abs_mean n_tokens_mean truncated_share draw slot n_trained "
+    "gradient_correct gradient_wrong gradient_gap",
     "rollout_texts": "run_id interval step draw number sample_id answer reward is_correct n_tokens "
     "truncated",
     "pass_rates": "run_id interval sample_id n n_correct pass_rate",
