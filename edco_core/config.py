@@ -32,7 +32,7 @@ from edco_core.config_errors import nearest as nearest
 from edco_core.config_rewards import Metric
 from edco_core.config_scoring import PrefixEntropySection as PrefixEntropySection
 from edco_core.config_scoring import ScoringSection as ScoringSection
-from edco_core.config_scoring import refuse_selective_without_ranking
+from edco_core.config_scoring import refuse_selective_without_ranking, refuse_vllm_for
 from edco_core.config_section import Section as _Section
 from edco_core.config_training import LOOP_OWNED_ARGS as LOOP_OWNED_ARGS
 from edco_core.config_training import GrpoSection as GrpoSection
@@ -225,6 +225,7 @@ class Config(_Section):
     @model_validator(mode="after")
     def _sections_go_together(self) -> Config:
         refuse_selective_without_ranking(self.scoring.rescore, self.curriculum)
+        refuse_vllm_for(self.scoring, self.model)
         if self.data.eval is None and self.evaluation is not None:
             raise ValueError("evaluation would be ignored without data.eval; set that or remove it")
         if self.data.eval is None and self.run.keep_checkpoints == "best":

@@ -44,6 +44,26 @@ RANKING_STRATEGIES = frozenset({"edco"})
 """Strategies that tell what they take the highest of (``Strategy.ranking``)."""
 
 
+def refuse_vllm_for(scoring: Any, model: Any) -> None:
+    """Raise ValueError for a model whose weights vLLM could not follow."""
+    if getattr(scoring, "engine", "transformers") != "vllm":
+        return
+    problem = None
+    if model.load_in_4bit:
+        problem = "model.load_in_4bit"
+    elif model.peft is not None and model.peft.use_dora:
+        problem = "model.peft.use_dora"
+    elif model.peft is not None and model.peft.modules_to_save:
+        problem = "model.peft.modules_to_save"
+    elif model.peft is not None and model.peft.bias != "none":
+        problem = "model.peft.bias"
+    if problem is not None:
+        raise ValueError(
+            f"scoring.engine: vllm does not take adapters of that kind ({problem}). Use engine: "
+            "transformers, or plain LoRA"
+        )
+
+
 def refuse_selective_without_ranking(rescore: RescoreSection, curriculum: Any) -> None:
     """Raise ValueError where no score could be known beforehand not to matter."""
     if rescore.policy == "all":
@@ -94,6 +114,17 @@ class EntropySection(BaseScoringSection):
         return _only_with(values, "vocabulary", "top_k", {"k": 20})
 
 
+VLLM_OWNED_ARGS: dict[str, str] = {
+    "model": "model.name_or_path",
+    "revision": "model.revision",
+    "trust_remote_code": "model.trust_remote_code",
+    "enable_lora": "model.peft",
+    "max_lora_rank": "model.peft.r",
+    "logits_processors": "nothing: the entropies are taken there",
+}
+"""Keys under ``scoring.engine_args`` that follow from others."""
+
+
 class AnswerEntropySection(EntropySection):
     """Entropies of the model's own answer."""
 
@@ -112,11 +143,33 @@ class AnswerEntropySection(EntropySection):
     chat_template: bool = Field(
         True, description="false: plain text, also where the tokenizer has a chat template."
     )
+    engine: Literal["transformers", "vllm"] = Field(
+        "transformers", description="What generates; vllm is for CUDA machines (docs/scoring.md)."
+    )
+    engine_python: str | None = Field(
+        None, description="Of vllm: the Python of an environment that has it; null: this one."
+    )
+    engine_args: dict[str, Any] = Field(
+        default_factory=dict, description="Of vllm: arguments of its LLM, names unchanged."
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _decoding_settings_are_used(cls, values: Any) -> Any:
         return _only_with(values, "decoding", "sample", {"temperature": 1.0, "top_p": 1.0})
+
+    @model_validator(mode="after")
+    def _engine_settings_are_used(self) -> AnswerEntropySection:
+        if self.engine != "vllm" and (self.engine_python or self.engine_args):
+            raise ValueError("engine_python and engine_args would be ignored without engine: vllm")
+        owned = sorted(set(self.engine_args) & set(VLLM_OWNED_ARGS))
+        if owned:
+            raise ValueError(
+                "; ".join(
+                    f"engine_args.{key} is decided by {VLLM_OWNED_ARGS[key]}" for key in owned
+                )
+            )
+        return self
 
     @field_validator("quick_answer")
     @classmethod

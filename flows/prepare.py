@@ -71,6 +71,7 @@ def complete(inputs: Inputs) -> Prepared:
     """
     from edco_core.loading import check_model, pinned
     from edco_core.prompts import check_chat_template
+    from edco_core.scoring import check_engine
     from edco_core.training import make_plan
 
     config = inputs.config
@@ -79,6 +80,7 @@ def complete(inputs: Inputs) -> Prepared:
         num_intervals=config.curriculum.intervals,
         samples_per_interval=config.curriculum.count(len(inputs.pool)),
     )
+    check_engine(config.scoring)
     # The folder that 'run:…' stands for may not have been made yet; its tokenizer is the base's.
     tokenizer = check_model(inputs.parent.base if inputs.parent else config.model)
     for pool in (inputs.pool, inputs.eval_pool):
@@ -242,6 +244,9 @@ def with_absolute_paths(config: Config) -> Config:
     values: dict[str, Any] = config.model_dump(mode="json")
     values["run"]["output_dir"] = str(Path(config.run.output_dir).expanduser().resolve())
     values["model"]["name_or_path"] = _absolute_if_local(config.model.name_or_path)
+    python = values["scoring"].get("engine_python")
+    if python is not None and os.sep in python:  # a link, which is what makes it that environment
+        values["scoring"]["engine_python"] = str(Path(python).expanduser().absolute())
     for key in ("train", "eval"):
         source = getattr(config.data, key)
         if source is not None:

@@ -61,8 +61,9 @@ def score_to_file(
     # torch and transformers take seconds to import: the above is told before that.
     from edco_core.loading import ModelHost, base_fingerprint, check_model
     from edco_core.prompts import check_chat_template
-    from edco_core.scoring import build_scorer
+    from edco_core.scoring import build_scorer, check_engine
 
+    check_engine(config.scoring)
     if parent is not None:
         parent.make()
     tokenizer = check_model(config.model)

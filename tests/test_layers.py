@@ -246,6 +246,7 @@ NOT_SHOWN = {
         "max_batch_tokens", "shard_size", "chat_template", "unit",
         # Together they are another scorer than the default; README, "Which score".
         "preset", "aggregate", "fraction", "vocabulary", "k", "decoding", "temperature", "top_p",
+        "engine", "engine_python", "engine_args",  # for CUDA machines with vLLM
     },
     "scoring.rescore": {"target_recall", "audit_share"},  # of the policy that is not the default
     "curriculum": {"preset"},  # shown as a comment: it decides three of the other keys

@@ -17,6 +17,7 @@ from edco_core.scoring.loss import LossScorer, PerplexityScorer
 from edco_core.scoring.pass_rate import PassRateScorer
 from edco_core.scoring.prefix_entropy import PrefixEntropyScorer
 from edco_core.scoring.reference_prefix_entropy import ReferencePrefixEntropyScorer
+from edco_core.scoring.vllm_engine import check_vllm
 
 if TYPE_CHECKING:
     from edco_core.loading import ModelHost
@@ -43,4 +44,10 @@ def build_scorer(
     return found(settings, pool, host, seed=seed, cache_dir=cache_dir)
 
 
-__all__ = ["SCORERS", "Scorer", "build_scorer"]
+def check_engine(settings: Any) -> None:
+    """Raise ConfigError where what is to generate is not here; takes a second at most."""
+    if getattr(settings, "engine", None) == "vllm":
+        check_vllm(settings)
+
+
+__all__ = ["SCORERS", "Scorer", "build_scorer", "check_engine"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
@@ -13,10 +13,11 @@ from edco_core.config_scoring import FullEntropySection, PrefixEntropySection
 from edco_core.prompts import prompt_token_ids, quick_answer_template
 from edco_core.records import ScoreShard
 from edco_core.scoring.base import Scorer, as_shard
-from edco_core.scoring.decoding import decode
+from edco_core.scoring.decoding import Decoded, decode
 from edco_core.scoring.drawing import Drawing
 from edco_core.scoring.shared_prefix import PrefixCache
 from edco_core.scoring.token_entropy import aggregated, entropy_function
+from edco_core.scoring.vllm_engine import NUM_CANARIES, VllmEngine, draw_seed
 
 if TYPE_CHECKING:
     from edco_core.prompts import TokenIds
@@ -46,21 +47,62 @@ class AnswerEntropyScorer(Scorer[SettingsT]):
     def _prefix(self) -> PrefixCache:
         return PrefixCache(self._prompts, self._host)
 
+    @cached_property
+    def _vllm(self) -> VllmEngine:
+        every = max(1, len(self._prompts) // NUM_CANARIES)
+        return VllmEngine(
+            self.settings, self._host, self._prompts[::every][:NUM_CANARIES],
+            max_new_tokens=self._max_new_tokens,
+        )  # fmt: skip
+
     def _num_tokens(self) -> Ints:
         lengths = np.fromiter((len(prompt) for prompt in self._prompts), dtype=np.int64)
         return lengths + self._max_new_tokens
 
+    @property
+    def _max_batch_tokens(self) -> int:
+        if self.settings.engine == "vllm":  # it makes its own batches of all it is given
+            return self.settings.shard_size * int(self._num_tokens().max())
+        return super()._max_batch_tokens
+
+    def score(
+        self,
+        wanted: Ints,
+        already_scored: Ints,
+        on_progress: Callable[[int, int], None],
+        *,
+        interval: int,
+    ) -> Iterator[ScoreShard]:
+        yield from super().score(wanted, already_scored, on_progress, interval=interval)
+        if self.settings.engine == "vllm":
+            self._vllm.rest()
+
     def _score_batch(self, ordinals: Sequence[int], interval: int) -> ScoreShard:
+        decoded = self._generate(ordinals, interval)
+        assert decoded.entropies_NL is not None
+        counts = decoded.counts_NL
+        return as_shard(
+            ordinals,
+            aggregated(decoded.entropies_NL, counts, self.settings.fraction),
+            decoded.lengths_N,
+            decoded.entropies_NL[counts],
+        )
+
+    def _generate(self, ordinals: Sequence[int], interval: int) -> Decoded:
         settings = self.settings
+        is_drawn = settings.decoding == "sample"
+        if settings.engine == "vllm":
+            seeds = [draw_seed(self._seed, interval, i) if is_drawn else None for i in ordinals]
+            return self._vllm.decode([self._prompts[i] for i in ordinals], seeds)
         shared = self._prefix.get()
         skip = 0 if shared is None else len(shared)
         drawing = None
-        if settings.decoding == "sample":
+        if is_drawn:
             drawing = Drawing(
                 self._seed, interval, ordinals, self._max_new_tokens,
                 temperature=settings.temperature or 1.0, top_p=settings.top_p or 1.0,
             )  # fmt: skip
-        decoded = decode(
+        return decode(
             self._host.model_for_inference(),
             [self._prompts[ordinal][skip:] for ordinal in ordinals],
             max_new_tokens=self._max_new_tokens,
@@ -69,12 +111,4 @@ class AnswerEntropyScorer(Scorer[SettingsT]):
             entropy=entropy_function(settings.k, settings.unit),
             drawing=drawing,
             shared=shared,
-        )
-        assert decoded.entropies_NL is not None
-        counts = decoded.counts_NL
-        return as_shard(
-            ordinals,
-            aggregated(decoded.entropies_NL, counts, settings.fraction),
-            decoded.lengths_N,
-            decoded.entropies_NL[counts],
         )

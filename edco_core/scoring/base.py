@@ -54,6 +54,10 @@ class Scorer(ABC, Generic[SettingsT]):
     def _score_batch(self, ordinals: Sequence[int], interval: int) -> ScoreShard:
         """The scores of these samples, in this order."""
 
+    @property
+    def _max_batch_tokens(self) -> int:
+        return self.settings.max_batch_tokens
+
     def score(
         self,
         wanted: Ints,
@@ -76,7 +80,7 @@ class Scorer(ABC, Generic[SettingsT]):
         num_done = len(wanted) - len(missing)
         lengths = self._num_tokens()[wanted]
         parts: list[ScoreShard] = []
-        for batch in plan_batches(lengths, max_batch_tokens=self.settings.max_batch_tokens):
+        for batch in plan_batches(lengths, max_batch_tokens=self._max_batch_tokens):
             ordinals = [int(ordinal) for ordinal in wanted[batch] if is_missing[ordinal]]
             if not ordinals:
                 continue

@@ -1,0 +1,95 @@
+"""What a scheduled flow run finds to do: a new run, one to carry on, or nothing."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edco_core.config import Config, parse_config
+from flows.begin import find_work
+from storage import open_ledger
+from tests.command_line import Edco
+
+
+@pytest.fixture
+def ledger(finished: Edco, tmp_path: Path) -> str:
+    """A copy of a ledger with one run, ``whole``, that is finished."""
+    shutil.copy(finished.folder / "edco.duckdb", tmp_path / "edco.duckdb")
+    return f"duckdb:///{tmp_path}/edco.duckdb"
+
+
+def _config(tiny_config: dict[str, Any], finished: Edco, ledger: str, **changed: Any) -> Config:
+    """The configuration of ``whole``, as it was understood in its folder."""
+    values = {
+        **tiny_config,
+        "run": {**tiny_config["run"], "output_dir": str(finished.folder / "runs")},
+        "store": {"url": ledger},
+    }
+    return parse_config({**values, **changed})
+
+
+def test_a_finished_run_of_the_same_configuration_and_data_leaves_nothing_to_do(
+    tiny_config: dict[str, Any], finished: Edco, ledger: str
+) -> None:
+    work = find_work(_config(tiny_config, finished, ledger), None, "next", "skip")
+
+    assert work.own is None
+    assert work.run_id == "whole"
+    assert "is finished and had the same configuration and the same data" in work.reason
+
+
+def test_a_finished_run_is_made_again_where_that_is_asked_for(
+    tiny_config: dict[str, Any], finished: Edco, ledger: str
+) -> None:
+    work = find_work(_config(tiny_config, finished, ledger), None, "next", "again")
+
+    assert (work.run_id, work.own is not None) == ("next", True)
+
+
+def test_other_data_at_the_same_place_is_a_new_run(
+    tiny_config: dict[str, Any], finished: Edco, ledger: str, tmp_path: Path
+) -> None:
+    lines = Path(tiny_config["data"]["train"]).read_text().splitlines()
+    (tmp_path / "pool.jsonl").write_text("\n".join(lines[1:]))
+    data = {**tiny_config["data"], "train": str(tmp_path / "pool.jsonl")}
+
+    work = find_work(_config(tiny_config, finished, ledger, data=data), None, "next", "skip")
+
+    assert (work.run_id, work.own is not None) == ("next", True)
+    assert work.reason.startswith("new run next on data")
+
+
+def test_another_setting_is_a_new_run(
+    tiny_config: dict[str, Any], finished: Edco, ledger: str
+) -> None:
+    curriculum = {**tiny_config["curriculum"], "top_n": 24}
+
+    work = find_work(
+        _config(tiny_config, finished, ledger, curriculum=curriculum), None, "next", "skip"
+    )
+
+    assert work.run_id == "next"
+
+
+def test_an_interrupted_run_of_the_same_configuration_is_carried_on(
+    tiny_config: dict[str, Any], finished: Edco, ledger: str
+) -> None:
+    owned = open_ledger(ledger)
+    lease = owned.acquire("whole", "test")
+    owned.release(lease, "interrupted")
+
+    work = find_work(_config(tiny_config, finished, ledger), None, "next", "skip")
+
+    assert (work.run_id, work.own is not None) == ("whole", True)
+    assert "same configuration, same data" in work.reason
+
+
+def test_a_retry_of_a_finished_flow_run_does_nothing(
+    tiny_config: dict[str, Any], finished: Edco, ledger: str
+) -> None:
+    work = find_work(_config(tiny_config, finished, ledger), None, "whole", "again")
+
+    assert (work.run_id, work.own) == ("whole", None)
