@@ -338,7 +338,7 @@ comparison_rows = Table(
     Column("seconds_to_reference", Double),
     Column("made_at", DateTime, nullable=False),
 )
-"""The newest table of each comparison.  It is replaced as a whole: without a key, because DuckDB lets
+"""The newest table of each comparison.  It is replaced as a whole, and has no key because DuckDB lets
 no transaction delete one and insert it again."""
 
 calibrations = Table(

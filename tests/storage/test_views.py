@@ -67,8 +67,8 @@ COLUMNS = {  # the public contract
     "pass_rates": "run_id interval sample_id n n_correct pass_rate",
     "alarms": "run_id interval alarm value threshold action message",
     "comparisons": "experiment label strategy n_seeds n_failed metric mean ci_low ci_high "
-    "tail_mean difference difference_low difference_high n_pairs p_value p_adjusted p_sign_flip steps "
-    "seconds scoring_seconds steps_to_reference seconds_to_reference made_at",
+    "tail_mean difference difference_low difference_high n_pairs p_value p_adjusted p_sign_flip "
+    "steps seconds scoring_seconds steps_to_reference seconds_to_reference made_at",
 }
 
 
