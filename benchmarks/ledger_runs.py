@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.ledger_rows import make_checkpoint, shards
 from edco_core.config import EdcoSection
-from edco_core.curriculum import build_strategy, derive_generator
+from edco_core.curriculum import KnownEvidence, build_strategy, derive_generator
 from edco_core.records import Evaluation, RunSpec, Selection, TrainingOutcome, TrainingStep
 from storage import Ledger
 
@@ -22,7 +22,7 @@ def select(spec: RunSpec, interval: int, scores: Floats) -> Selection:
     """A fourth of the pool, as the default strategy draws it."""
     rng, record = derive_generator(spec.seed, interval, "selection")
     strategy = build_strategy(EdcoSection())
-    return replace(strategy.select(scores, spec.top_n, rng), generator=record)
+    return replace(strategy.select(KnownEvidence(scores), spec.top_n, rng), generator=record)
 
 
 def draw(spec: RunSpec, interval: int, scores: Floats) -> Selection:

@@ -33,7 +33,7 @@ import numpy as np
 from benchmarks.demo_inputs import CACHE, QUICK_RECIPE
 from benchmarks.measuring import Aim, Figure, Report
 from edco_core.config import Config, DataSection, parse_config
-from edco_core.curriculum import Ranking, build_strategy, derive_generator
+from edco_core.curriculum import KnownEvidence, Ranking, build_strategy, derive_generator
 from edco_core.data import load_pool
 from edco_core.demo_model import RECIPE, build_base_model
 from edco_core.loading import ModelHost
@@ -276,7 +276,7 @@ def _true_recall(run: OpenRun, interval: int) -> float:
     for shard in run.scorer.score(left, NOBODY, lambda done, total: None, interval=interval):
         scores[shard.ordinals] = shard.scores
     rng, _ = derive_generator(run.config.run.seed, interval, "selection")
-    wanted = run.strategy.select(scores, run.plan.samples_per_interval, rng).ordinals
+    wanted = run.strategy.select(KnownEvidence(scores), run.plan.samples_per_interval, rng).ordinals
     found = run.ledger.selection(run.run_id, interval).ordinals
     return len(np.intersect1d(wanted, found)) / len(wanted)
 

@@ -27,6 +27,7 @@ from pydantic import (
 from edco_core.config_curriculum import CurriculumSection as CurriculumSection
 from edco_core.config_curriculum import EdcoSection as EdcoSection
 from edco_core.config_curriculum import RandomSection as RandomSection
+from edco_core.config_curriculum import refuse_unmet_needs
 from edco_core.config_errors import explain
 from edco_core.config_errors import nearest as nearest
 from edco_core.config_rewards import Metric
@@ -226,6 +227,7 @@ class Config(_Section):
     def _sections_go_together(self) -> Config:
         refuse_selective_without_ranking(self.scoring.rescore, self.curriculum)
         refuse_vllm_for(self.scoring, self.model)
+        refuse_unmet_needs(self.curriculum, self.scoring, self.training)
         if self.data.eval is None and self.evaluation is not None:
             raise ValueError("evaluation would be ignored without data.eval; set that or remove it")
         if self.data.eval is None and self.run.keep_checkpoints == "best":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     Discriminator,
@@ -18,8 +18,22 @@ from pydantic import (
 from edco_core.config_section import OWN, Section, for_forms, type_or_own
 from edco_core.errors import ConfigError
 
+if TYPE_CHECKING:
+    from edco_core.records import Pool
+
+
+Needs = Literal["rewards", "categories"]
+
 
 class BaseCurriculumSection(Section):
+    NEEDS: ClassVar[frozenset[Needs]] = frozenset()
+    """What a run must have: answers that are rewarded (training.type: grpo), samples with
+    categories."""
+    SCORERS: ClassVar[frozenset[str] | None] = None
+    """The scorers whose scores it is made for; None: all."""
+    USES_SCORES: ClassVar[Literal["never", "first", "always"]] = "always"
+    """Which intervals' scores it looks at, and so what a comparison at equal cost charges for."""
+
     intervals: int = Field(8, ge=1, le=10_000, description="Turns of the loop.")
     top_n: StrictFloat | StrictInt = Field(0.25, description="Count, or fraction of the pool.")
 
@@ -46,6 +60,8 @@ class BaseCurriculumSection(Section):
 
 class RandomSection(BaseCurriculumSection):
     """A uniform draw without replacement at each interval: the baseline."""
+
+    USES_SCORES: ClassVar[Literal["never", "first", "always"]] = "never"
 
     type: Literal["random"] = "random"
 
@@ -106,6 +122,33 @@ class EdcoSection(BaseCurriculumSection):
                 f"leaves {left} of {pool_size}. Allowed: top_n up to {left}."
             )
         return num
+
+
+def refuse_unmet_needs(curriculum: Any, scoring: Any, training: Any) -> None:
+    """Raise ValueError where a strategy could not work with what the run has."""
+    if curriculum.SCORERS is not None and scoring.type not in curriculum.SCORERS:
+        raise ValueError(
+            f"curriculum.type: {curriculum.type} is made for other scores than scoring.type: "
+            f"{scoring.type}. Allowed: {', '.join(sorted(curriculum.SCORERS))}"
+        )
+    if "rewards" in curriculum.NEEDS and training.type != "grpo":
+        raise ValueError(
+            f"curriculum.type: {curriculum.type} learns from rewarded answers, and "
+            f"training.type: {training.type} has none. Use training.type: grpo, or another "
+            "curriculum"
+        )
+
+
+def check_categories(curriculum: Any, pool: Pool) -> None:
+    """Raise ConfigError where a strategy needs categories and the pool has none."""
+    if "categories" not in curriculum.NEEDS:
+        return
+    if pool.table.column("category").null_count:
+        raise ConfigError(
+            f"curriculum.type: {curriculum.type} needs a category for every sample, and "
+            f"{pool.table.column('category').null_count} of {len(pool)} have none. Name the column "
+            "that holds it with data.columns.category, or use another curriculum."
+        )
 
 
 CurriculumSection = Annotated[

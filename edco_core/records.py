@@ -143,6 +143,18 @@ class ScoreHistory:
 
 
 @dataclass(frozen=True, slots=True)
+class Beliefs:
+    """What is believed of samples' pass rates, each a Beta distribution: arrays of one length M."""
+
+    ordinals: Ints
+    """Ascending; a sample that is not among them has the strategy's prior."""
+    alpha: Floats
+    """Right answers, the prior's among them."""
+    beta: Floats
+    """Wrong ones."""
+
+
+@dataclass(frozen=True, slots=True)
 class Selection:
     """One interval's curriculum: N samples in training order, and the rule that chose them."""
 
@@ -162,6 +174,10 @@ class Selection:
     """The rule's parameters and what it derived from the scores: enough to explain any sample."""
     generator: dict[str, Any] = field(default_factory=dict)
     """What the random generator was made from; the same draw can be made again."""
+    state: dict[str, Any] = field(default_factory=dict)
+    """What the strategy wants to know at the next interval: JSON, and small."""
+    beliefs: Beliefs | None = None
+    """The same about single samples."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,13 @@ import numpy as np
 from edco_core.config import parse_config, with_overrides
 from edco_core.curriculum import build_strategy, generator_from
 from edco_core.errors import InputError
+from flows.evidence import LedgerEvidence, kept_samples
 from flows.reading import Answer
 from storage import Ledger, queries
 from storage.queries import Rows
 
 if TYPE_CHECKING:
-    from edco_core.records import Ints
+    from edco_core.records import Ints, Selection
 
 _COLUMNS = {
     "interval": "interval",
@@ -50,6 +51,8 @@ def replay_run(
     same_rule = values["curriculum"] == state.config["curriculum"]
     rule = build_strategy(config.curriculum)
     num_samples = config.curriculum.count(pool_size)
+    samples, num_intervals = kept_samples(ledger, state.dataset_id), config.curriculum.intervals
+    made: Selection | None = None
 
     rows: list[dict[str, Any]] = []
     for interval in range(int(state.plan["num_intervals"])):
@@ -57,8 +60,12 @@ def replay_run(
             if not ledger.stage_done(run_id, interval, "selection"):
                 break
             stored = ledger.selection(run_id, interval)
-            scores = ledger.scores(run_id, interval).scores
-        again = rule.select(scores, num_samples, generator_from(stored.generator))
+            evidence = LedgerEvidence(
+                ledger, run_id, interval, num_intervals, config.scoring.type, samples
+            )
+        if not same_rule:  # another strategy goes on from what it itself would have remembered
+            evidence.after(made)
+        again = made = rule.select(evidence, num_samples, generator_from(stored.generator))
         both = len(np.intersect1d(stored.ordinals, again.ordinals))
         rows.append(
             {

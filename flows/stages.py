@@ -24,10 +24,12 @@ from edco_core.checkpoints import (
 from edco_core.collapse import collapsed
 from edco_core.config import GrpoSection
 from edco_core.curriculum import Ranking, derive_generator
+from edco_core.curriculum.evidence import samples_of
 from edco_core.errors import LedgerError, StopRequested
 from edco_core.records import BASELINE_INTERVAL, Checkpoint, Evaluation, ScoreHistory
 from edco_core.scoring.rescoring import Rescored, rescore
 from flows.display import collapse_alarm, number, say
+from flows.evidence import LedgerEvidence
 from flows.open_run import OpenRun
 from flows.retention import apply_retention
 from storage import queries
@@ -125,9 +127,12 @@ def select_curriculum(run: OpenRun, interval: int) -> None:
     start = time.perf_counter()
     if not run.ledger.begin_stage(run.lease, interval, "selection"):
         return
-    scores = run.ledger.scores(run.run_id, interval).scores
+    evidence = LedgerEvidence(
+        run.ledger, run.run_id, interval, run.plan.num_intervals, run.config.scoring.type,
+        samples_of(run.pool),
+    )  # fmt: skip
     generator, made_from = derive_generator(run.config.run.seed, interval, "selection")
-    selection = run.strategy.select(scores, run.plan.samples_per_interval, generator)
+    selection = run.strategy.select(evidence, run.plan.samples_per_interval, generator)
     run.ledger.finish_selection(
         run.lease, interval, replace(selection, generator=made_from), time.perf_counter() - start
     )

@@ -11,6 +11,7 @@ from storage.connecting import BUSY_TIMEOUT_S
 from storage.engine import Database
 from storage.pools import Pools
 from storage.reading import Reading
+from storage.rollouts import Rollouts
 from storage.runs import Runs
 from storage.schema import ensure_schema
 from storage.scoring import Scoring
@@ -18,7 +19,7 @@ from storage.stages import Stages
 from storage.upkeep import Upkeep
 
 
-class Ledger(Pools, Runs, Scoring, Stages, Alarms, Comparisons, Reading, Upkeep):
+class Ledger(Pools, Runs, Scoring, Stages, Rollouts, Alarms, Comparisons, Reading, Upkeep):
     """One ledger, opened by ``open_ledger``.
 
     Verbs that write for a run take its lease first and raise LeaseLostError, writing nothing,

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from sqlalchemy import Connection, insert, text, update
+from sqlalchemy import Connection, insert, text
 
 from edco_core.errors import LedgerError, NotFoundError
 from edco_core.records import (
@@ -23,8 +23,6 @@ from edco_core.records import (
     Evaluation,
     Lease,
     Measured,
-    RolloutAnswers,
-    RolloutGroups,
     Selection,
     Stage,
     TrainingOutcome,
@@ -33,6 +31,7 @@ from storage import tables
 from storage.alarms import insert_alarms
 from storage.checks import refuse_not_finite, refuse_ordinals
 from storage.part import hold, retried, run_row
+from storage.rollouts import keep_rollouts
 from storage.stage_part import Facts, StagePart, bulk_keys
 from storage.turnover import insert_selection
 from storage.upkeep import refuse_owned
@@ -118,6 +117,11 @@ class Stages(StagePart):
             self._begin(connection, lease, interval, "selection")
             pool_size = run_row(connection, lease.run_id).pool_size
             refuse_ordinals(where, selection.ordinals, pool_size)
+            if selection.beliefs is not None:
+                refuse_ordinals(where, selection.beliefs.ordinals, pool_size)
+                for name in ("alpha", "beta"):
+                    values = getattr(selection.beliefs, name)
+                    refuse_not_finite(where, name, selection.beliefs.ordinals, values)
             insert_selection(self._database, connection, lease, interval, pool_size, selection)
             self._finish(connection, lease, interval, "selection", seconds, facts)
 
@@ -128,7 +132,7 @@ class Stages(StagePart):
             key = run_row(connection, run_id).run_key
             rule = connection.execute(
                 text(
-                    "SELECT reason, cutoff, facts, generator FROM selection_rules "
+                    "SELECT reason, cutoff, facts, generator, state FROM selection_rules "
                     "WHERE run_key = :key AND interval = :interval"
                 ),
                 {"key": key, "interval": interval},
@@ -155,6 +159,7 @@ class Stages(StagePart):
             cutoff=rule.cutoff,
             facts=json.loads(rule.facts),
             generator=json.loads(rule.generator),
+            state=json.loads(rule.state) if rule.state else {},
         )
 
     @retried
@@ -189,7 +194,7 @@ class Stages(StagePart):
                 connection, tables.step_slots, lease.run_key, interval
             )
             if outcome.rollouts is not None:
-                self._keep_rollouts(connection, lease, interval, outcome, pool_size)
+                keep_rollouts(self._database, connection, lease, interval, outcome, pool_size)
             if outcome.steps:
                 self._database.bulk_insert(
                     connection,
@@ -225,42 +230,6 @@ class Stages(StagePart):
             insert_alarms(connection, lease, interval, alarms)
             facts = {**outcome.facts, **(facts or {})}
             self._finish(connection, lease, interval, "training", outcome.seconds, facts)
-
-    def _keep_rollouts(
-        self,
-        connection: Connection,
-        lease: Lease,
-        interval: int,
-        outcome: TrainingOutcome,
-        pool_size: int,
-    ) -> None:
-        """What reinforcement learning sampled, and the interval's statistics of it."""
-        rollouts, keys = outcome.rollouts, bulk_keys(lease, interval)
-        assert rollouts is not None
-        where = f"run {lease.run_id}, interval {interval}"
-        groups = _rollout_groups(where, rollouts, pool_size)
-        self._database.bulk_insert(connection, tables.rollout_groups, groups, constants=keys)
-        if outcome.answers is not None:
-            answers = _rollout_answers(where, rollouts, outcome.answers)
-            self._database.bulk_insert(connection, tables.rollout_answers, answers, constants=keys)
-        entropies = [s.policy_entropy for s in outcome.steps if s.policy_entropy is not None]
-        num_answers = int(rollouts.n.sum())
-        connection.execute(
-            update(tables.interval_stats)
-            .where(
-                tables.interval_stats.c.run_key == lease.run_key,
-                tables.interval_stats.c.interval == interval,
-            )
-            .values(
-                policy_entropy=math.fsum(entropies) / len(entropies) if entropies else None,
-                reward_mean=math.fsum(rollouts.n * rollouts.reward_mean) / max(1, num_answers),
-                n_groups=len(rollouts.n),
-                n_without_signal=int((rollouts.reward_std == 0).sum()),
-                n_passed_over=int((rollouts.slots < 0).sum()),
-                n_answers=num_answers,
-                n_correct=int(rollouts.n_correct.sum()),
-            )
-        )
 
     @retried
     def checkpoint(self, run_id: str, interval: int) -> Checkpoint | None:
@@ -351,50 +320,5 @@ def _step_slots(outcome: TrainingOutcome) -> pa.Table:
             "ordinal": outcome.step_ordinals.ravel()[filled],
             "step": np.repeat(np.arange(first_step, first_step + num_steps), num_slots)[filled],
             "slot": np.tile(np.arange(num_slots), num_steps)[filled],
-        }
-    )
-
-
-def _rollout_groups(where: str, rollouts: RolloutGroups, pool_size: int) -> pa.Table:
-    refuse_ordinals(where, rollouts.ordinals, pool_size, distinct=False)
-    for name in (
-        "reward_mean", "reward_std", "advantage_abs_mean", "n_tokens_mean", "truncated_share",
-    ):  # fmt: skip
-        refuse_not_finite(where, name, rollouts.ordinals, getattr(rollouts, name))
-    return pa.table(
-        {
-            "ordinal": rollouts.ordinals,
-            "step": rollouts.steps,
-            "n": rollouts.n,
-            "n_correct": rollouts.n_correct,
-            "reward_mean": rollouts.reward_mean,
-            "reward_std": rollouts.reward_std,
-            "advantage_abs_mean": rollouts.advantage_abs_mean,
-            "n_tokens_mean": rollouts.n_tokens_mean,
-            "truncated_share": rollouts.truncated_share,
-            "draw": np.arange(len(rollouts.n)),
-            "slot": pa.array(rollouts.slots, mask=rollouts.slots < 0),
-        }
-    )
-
-
-def _rollout_answers(where: str, rollouts: RolloutGroups, answers: RolloutAnswers) -> pa.Table:
-    groups = answers.groups
-    if not np.array_equal(np.bincount(groups, minlength=len(rollouts.n)), rollouts.n):
-        raise LedgerError(f"{where}: the groups of rollouts have other answers than they say")
-    refuse_not_finite(where, "rewards", rollouts.ordinals[groups], answers.rewards)
-    firsts = np.cumsum(rollouts.n) - rollouts.n
-    return pa.table(
-        {
-            "ordinal": rollouts.ordinals[groups],
-            "reward": answers.rewards,
-            "step": rollouts.steps[groups],
-            "draw": groups,
-            "number": np.arange(len(groups)) - firsts[groups],
-            "n_tokens": answers.n_tokens,
-            "is_correct": answers.is_correct,
-            "truncated": answers.truncated,
-            # Postgres holds no NUL in a text.
-            "answer": [each.replace("\x00", "\ufffd") for each in answers.texts],
         }
     )

@@ -176,7 +176,20 @@ selection_rules = Table(
     Column("cutoff", Double),
     Column("facts", Text, nullable=False),
     Column("generator", Text, nullable=False),
+    Column("state", Text),
 )
+
+sample_beliefs = Table(
+    "sample_beliefs",
+    metadata,
+    Column("run_key", Integer, nullable=False),
+    Column("ordinal", Integer, nullable=False),
+    Column("alpha", Double, nullable=False),
+    Column("beta", Double, nullable=False),
+    Column("interval", SmallInteger, nullable=False),
+    Column("run_id", Text, nullable=False),
+)
+"""What a strategy believes of samples' pass rates when it selects, where it is not its prior."""
 
 selections = Table(
     "selections",
@@ -338,8 +351,8 @@ comparison_rows = Table(
     Column("seconds_to_reference", Double),
     Column("made_at", DateTime, nullable=False),
 )
-"""The newest table of each comparison.  It is replaced as a whole, and has no key because DuckDB lets
-no transaction delete one and insert it again."""
+"""The newest table of each comparison, replaced as a whole: without a key, since DuckDB lets no
+transaction delete one and insert it again."""
 
 calibrations = Table(
     "calibrations",
@@ -359,6 +372,7 @@ PARTITIONED_BY_RUN = (
     step_slots,
     rollout_groups,
     rollout_answers,
+    sample_beliefs,
 )
 """On Postgres each run has its own partition of these."""
 

@@ -121,8 +121,17 @@ def insert_selection(
             "cutoff": selection.cutoff,
             "facts": dump(selection.facts),
             "generator": dump(selection.generator),
+            "state": dump(selection.state) if selection.state else None,
         },
     )
+    if selection.beliefs is not None:
+        beliefs = selection.beliefs
+        database.bulk_insert(
+            connection,
+            tables.sample_beliefs,
+            pa.table({"ordinal": beliefs.ordinals, "alpha": beliefs.alpha, "beta": beliefs.beta}),
+            constants=bulk_keys(lease, interval),
+        )
     n_first_time, n_stayed = int(np.count_nonzero(new)), int(np.count_nonzero(stayed))
     _update_stats(connection, keys, n_selected, n_first_time, n_stayed, selection.cutoff)
 

@@ -264,6 +264,18 @@ JOIN pool_samples p ON p.dataset_key = r.dataset_key AND p.ordinal = g.ordinal
 GROUP BY g.run_id, d.dataset_id, g.interval, p.sample_id
 """
 
+# What a strategy believed of a sample's pass rate, a Beta distribution, when it selected for that
+# interval; a sample without a row had the strategy's prior.
+_BELIEFS = """
+SELECT
+    b.run_id, d.dataset_id, b.interval, p.sample_id, b.alpha, b.beta,
+    b.alpha / (b.alpha + b.beta) AS mean
+FROM sample_beliefs b
+JOIN runs r ON r.run_id = b.run_id {by_key: r, b}
+JOIN datasets d ON d.dataset_key = r.dataset_key
+JOIN pool_samples p ON p.dataset_key = r.dataset_key AND p.ordinal = b.ordinal
+"""
+
 # What the guard of a run (curriculum.guard) found wrong after an interval; action: what came of it.
 _ALARMS = """
 SELECT r.run_id, g.interval, g.alarm, g.value, g.threshold, g.action, g.message
@@ -300,6 +312,7 @@ VIEWS: dict[str, str] = {
     "rollouts": _ROLLOUTS,
     "rollout_texts": _ROLLOUT_TEXTS,
     "pass_rates": _PASS_RATES,
+    "beliefs": _BELIEFS,
     "alarms": _ALARMS,
     "comparisons": _COMPARISONS,
 }

@@ -10,6 +10,7 @@ import pytest
 from edco_core.config import EdcoSection, RandomSection
 from edco_core.curriculum import (
     STRATEGIES,
+    KnownEvidence,
     Strategy,
     build_strategy,
     derive_generator,
@@ -48,19 +49,21 @@ class TestEveryStrategy:
     def test_selects_as_many_distinct_samples_of_the_pool_as_asked(
         self, strategy: Strategy[Any], num: int
     ) -> None:
-        chosen = strategy.select(some_scores(), num, generator()).ordinals
+        chosen = strategy.select(KnownEvidence(some_scores()), num, generator()).ordinals
         assert len(set(chosen.tolist())) == num
         assert set(chosen.tolist()) <= set(range(200))
 
     def test_the_same_scores_and_generator_give_the_same_selection(
         self, strategy: Strategy[Any]
     ) -> None:
-        first, second = (strategy.select(some_scores(), 50, generator(3)) for _ in range(2))
+        first, second = (
+            strategy.select(KnownEvidence(some_scores()), 50, generator(3)) for _ in range(2)
+        )
         assert first.ordinals.tolist() == second.ordinals.tolist()
 
     def test_reports_score_and_rank_of_each_sample(self, strategy: Strategy[Any]) -> None:
         scores = some_scores()
-        selection = strategy.select(scores, 50, generator())
+        selection = strategy.select(KnownEvidence(scores), 50, generator())
         assert selection.scores.tolist() == scores[selection.ordinals].tolist()
         better = (scores[None, :] > selection.scores[:, None]).sum(axis=1)
         assert selection.ranks.tolist() == (better + 1).tolist()
@@ -69,11 +72,13 @@ class TestEveryStrategy:
     def test_equal_scores_are_ranked_in_the_order_of_the_pool(
         self, strategy: Strategy[Any]
     ) -> None:
-        selection = strategy.select(np.ones(30), 20, generator())
+        selection = strategy.select(KnownEvidence(np.ones(30)), 20, generator())
         assert selection.ranks.tolist() == (selection.ordinals + 1).tolist()
 
     def test_a_pool_of_one_sample_is_selected_whole(self, strategy: Strategy[Any]) -> None:
-        assert strategy.select(np.array([2.0]), 1, generator()).ordinals.tolist() == [0]
+        assert strategy.select(
+            KnownEvidence(np.array([2.0])), 1, generator()
+        ).ordinals.tolist() == [0]
 
     @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
     def test_scores_that_are_not_finite_are_refused(
@@ -82,23 +87,25 @@ class TestEveryStrategy:
         scores = some_scores()
         scores[17] = bad
         with pytest.raises(InputError, match=r"1 of 200 scores are not finite .*ordinal 17"):
-            strategy.select(scores, 5, generator())
+            strategy.select(KnownEvidence(scores), 5, generator())
 
     @pytest.mark.parametrize("num", [0, 201])
     def test_more_than_the_pool_or_nothing_is_refused(
         self, strategy: Strategy[Any], num: int
     ) -> None:
         with pytest.raises(InputError, match="allowed: 1 to 200"):
-            strategy.select(some_scores(), num, generator())
+            strategy.select(KnownEvidence(some_scores()), num, generator())
 
     def test_the_input_is_left_as_it_was(self, strategy: Strategy[Any]) -> None:
         scores = some_scores()
-        strategy.select(scores, 50, generator())
+        strategy.select(KnownEvidence(scores), 50, generator())
         assert scores.tolist() == some_scores().tolist()
 
 
 def edco(**settings: Any) -> Selection:
-    return build_strategy(EdcoSection(**settings)).select(some_scores(), 50, generator())
+    return build_strategy(EdcoSection(**settings)).select(
+        KnownEvidence(some_scores()), 50, generator()
+    )
 
 
 def test_the_papers_rule_is_the_n_highest_in_descending_order() -> None:
@@ -130,7 +137,7 @@ def test_probabilities_are_the_frequencies_of_many_draws() -> None:
     strategy = build_strategy(EdcoSection(temperature=0.7))
     counts = np.zeros(60)
     for seed in range(draws):
-        selection = strategy.select(scores, num, generator(seed))
+        selection = strategy.select(KnownEvidence(scores), num, generator(seed))
         counts[selection.ordinals] += 1
     told = inclusion_probability(scores, selection.facts)
     # 4 standard errors of a frequency, and 0.02 for the approximation on a pool this small
@@ -149,7 +156,7 @@ def test_each_sample_has_the_probability_of_its_own_score(order: str) -> None:
 
 
 def test_a_whole_pool_is_drawn_with_certainty() -> None:
-    selection = build_strategy(EdcoSection()).select(some_scores(), 200, generator())
+    selection = build_strategy(EdcoSection()).select(KnownEvidence(some_scores()), 200, generator())
     assert selection.probabilities is not None
     assert set(selection.probabilities.tolist()) == {1.0}
 

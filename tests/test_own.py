@@ -21,7 +21,8 @@ from edco_core.scoring.base import as_shard
 class Shortest(Strategy):
     """The lowest scores, easy first, after the first ``skip``."""
 
-    def choose(self, scores, num_samples, rng):
+    def choose(self, evidence, num_samples, rng):
+        scores = evidence.scores
         skip = self.settings.args.get("skip", 0)
         ranks = np.empty(len(scores), np.int64)
         ranks[np.argsort(-scores, kind="stable")] = np.arange(1, len(scores) + 1)

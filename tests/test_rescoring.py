@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edco_core.config import EdcoSection
-from edco_core.curriculum import Ranking, build_strategy
+from edco_core.curriculum import KnownEvidence, Ranking, build_strategy
 from edco_core.records import ScoreHistory
 from edco_core.scoring.rescoring import Forecast, Rescored, estimate_recall, rescore
 
@@ -63,7 +63,7 @@ def world(change: float, temperature: float = 0.0, seed: int = 0) -> World:
     last = rng.gamma(1.0, size=SIZE)
     strategy = build_strategy(EdcoSection(temperature=temperature))
     is_trained = np.zeros(SIZE, dtype=bool)
-    is_trained[strategy.select(last, NUM_SELECTED, rng).ordinals] = True
+    is_trained[strategy.select(KnownEvidence(last), NUM_SELECTED, rng).ordinals] = True
     true = np.maximum(0, last * np.where(is_trained, 0.9, 1.0) + change * rng.normal(size=SIZE))
     zeros = np.zeros(SIZE, dtype=np.int64)
     history = ScoreHistory(last, zeros, np.full(SIZE, np.nan), zeros - 1)
@@ -171,5 +171,5 @@ def test_a_ranking_gives_the_very_selection_its_strategy_makes() -> None:
         ranking = strategy.ranking(scores, np.random.default_rng(4))
         assert ranking is not None
         best = np.argsort(-ranking.keys(scores), kind="stable")[:100]
-        chosen = strategy.select(scores, 100, np.random.default_rng(4)).ordinals
+        chosen = strategy.select(KnownEvidence(scores), 100, np.random.default_rng(4)).ordinals
         assert set(best.tolist()) == set(chosen.tolist())

@@ -11,6 +11,7 @@ from typing import Any
 
 from edco_core.curriculum.base import Ranking, Strategy, derive_generator, generator_from
 from edco_core.curriculum.edco import EdcoStrategy
+from edco_core.curriculum.evidence import Evidence, KnownEvidence
 from edco_core.curriculum.random import RandomStrategy
 from edco_core.own import load_class
 
@@ -28,6 +29,8 @@ def build_strategy(settings: Any) -> Strategy[Any]:
 
 __all__ = [
     "STRATEGIES",
+    "Evidence",
+    "KnownEvidence",
     "Ranking",
     "Strategy",
     "build_strategy",

@@ -12,6 +12,7 @@ from edco_core.errors import InputError
 from edco_core.records import STAGES, Selection, Stage
 
 if TYPE_CHECKING:
+    from edco_core.curriculum.evidence import Evidence
     from edco_core.records import Floats, Ints
 
 SettingsT = TypeVar("SettingsT")
@@ -32,21 +33,22 @@ class Ranking:
 
 
 class Strategy(ABC, Generic[SettingsT]):
-    """Scores in, curriculum out: no store, no clock, no global seed.
+    """Scores and what came before in, curriculum out: no store, no clock, no global seed.
 
-    ``choose`` is all a strategy must have.  The same scores, count and generator give the same
-    selection; ties are broken by sample id, which is the order of the pool.
+    ``choose`` is all a strategy must have.  The same evidence, count and generator give the same
+    selection; ties are broken by sample id, which is the order of the pool.  What a strategy wants
+    to remember it returns with the selection (``state``, ``beliefs``) and finds in the next
+    interval's evidence; it keeps nothing itself.
     """
 
     def __init__(self, settings: SettingsT) -> None:
         self.settings = settings
 
     @abstractmethod
-    def choose(self, scores: Floats, num_samples: int, rng: np.random.Generator) -> Selection:
-        """The next curriculum.
+    def choose(self, evidence: Evidence, num_samples: int, rng: np.random.Generator) -> Selection:
+        """The next curriculum: ``num_samples`` (N, 1 <= N <= P) distinct samples of the pool.
 
-        ``scores`` has shape (P,), one finite number per sample of the pool, indexed by ordinal;
-        ``num_samples`` is N, 1 <= N <= P.
+        ``evidence.scores`` has shape (P,), one finite number per sample, indexed by ordinal.
         """
 
     def ranking(self, scores: Floats, rng: np.random.Generator) -> Ranking | None:
@@ -57,8 +59,9 @@ class Strategy(ABC, Generic[SettingsT]):
         """
         return None
 
-    def select(self, scores: Floats, num_samples: int, rng: np.random.Generator) -> Selection:
+    def select(self, evidence: Evidence, num_samples: int, rng: np.random.Generator) -> Selection:
         """``choose`` with its input checked; raises InputError for scores no rule can order."""
+        scores = evidence.scores
         if not np.isfinite(scores).all():
             bad = np.flatnonzero(~np.isfinite(scores))
             raise InputError(
@@ -70,7 +73,7 @@ class Strategy(ABC, Generic[SettingsT]):
                 f"{num_samples} samples cannot be selected from a pool of {len(scores)}; "
                 f"allowed: 1 to {len(scores)}."
             )
-        return self.choose(scores, num_samples, rng)
+        return self.choose(evidence, num_samples, rng)
 
 
 def derive_generator(

@@ -12,6 +12,7 @@ from edco_core.curriculum.base import Ranking, Strategy, rank_descending
 from edco_core.records import Selection
 
 if TYPE_CHECKING:
+    from edco_core.curriculum.evidence import Evidence
     from edco_core.records import Floats
 
 
@@ -35,8 +36,8 @@ class EdcoStrategy(Strategy[EdcoSection]):
         slope = 1 / (std * settings.temperature) if std > 0 else 0.0
         return Ranking(slope, rng.gumbel(size=len(scores)))
 
-    def choose(self, scores: Floats, num_samples: int, rng: np.random.Generator) -> Selection:
-        settings = self.settings
+    def choose(self, evidence: Evidence, num_samples: int, rng: np.random.Generator) -> Selection:
+        settings, scores = self.settings, evidence.scores
         by_score, ranks = rank_descending(scores)
         num_skipped = int(settings.skip_top * len(scores))
         # In the order of the pool, so that noise meets the same sample whatever its score.

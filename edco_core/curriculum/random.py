@@ -11,7 +11,7 @@ from edco_core.curriculum.base import Strategy, rank_descending
 from edco_core.records import Selection
 
 if TYPE_CHECKING:
-    from edco_core.records import Floats
+    from edco_core.curriculum.evidence import Evidence
 
 
 class RandomStrategy(Strategy[RandomSection]):
@@ -21,7 +21,8 @@ class RandomStrategy(Strategy[RandomSection]):
     otherwise not looked at.
     """
 
-    def choose(self, scores: Floats, num_samples: int, rng: np.random.Generator) -> Selection:
+    def choose(self, evidence: Evidence, num_samples: int, rng: np.random.Generator) -> Selection:
+        scores = evidence.scores
         ordinals = rng.permutation(len(scores))[:num_samples].astype(np.int64)
         _, ranks = rank_descending(scores)
         return Selection(

@@ -1,7 +1,7 @@
 """Alarms of the guard, results of comparisons, and what a comparison measured beforehand.
 
 Revision ID: 0006
-Revises: 0004
+Revises: 0005
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 from alembic import op
 
 revision = "0006"
-down_revision = "0004"
+down_revision = "0005"
 branch_labels = None
 depends_on = None
 
-views_sha256 = "799187f8a0731689fe05335093de17a0ec511a6fe01b78964d5c76966973adb1"
+views_sha256 = "344fe857d97d3990be5398a9a5b792fa80df7fb961a54979f56f64df37e5928d"
 """The views this revision was released with: whoever changes a view adds a revision."""
 
 TABLES = (

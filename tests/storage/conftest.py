@@ -18,6 +18,7 @@ from sqlalchemy.pool import NullPool
 
 from edco_core.records import (
     Alarm,
+    Beliefs,
     Checkpoint,
     ComparisonRow,
     Evaluation,
@@ -227,7 +228,10 @@ def ranks_of(scores: np.ndarray) -> np.ndarray:
     return ranks
 
 
-def make_selection(scores: np.ndarray, ordinals: np.ndarray, *, drawn: bool = True) -> Selection:
+def make_selection(
+    scores: np.ndarray, ordinals: np.ndarray, *, drawn: bool = True, learns: bool = False
+) -> Selection:
+    """``learns``: as by a strategy that remembers something."""
     chosen = scores[ordinals]
     return Selection(
         ordinals=ordinals,
@@ -238,7 +242,13 @@ def make_selection(scores: np.ndarray, ordinals: np.ndarray, *, drawn: bool = Tr
         cutoff=float(chosen.min()),
         facts={"temperature": 1.0, "top_n": len(ordinals)},
         generator={"seed": 7, "entropy": [1, 2]},
+        state={"target": 0.5, "arms": {"a": 1.25}} if learns else {},
+        beliefs=make_beliefs() if learns else None,
     )
+
+
+def make_beliefs() -> Beliefs:
+    return Beliefs(np.array([1, 4, 30]), np.array([2.0, 0.5, 1 / 3]), np.array([1.0, 4.0, 2.25]))
 
 
 def make_outcome(
@@ -341,7 +351,9 @@ def do_interval(
     ledger.add_scores(lease, interval, shard(scores, 20))
     ledger.add_scores(lease, interval, shard(scores, 0, 20))
     ledger.finish_scoring(lease, interval, 2.5)
-    ledger.finish_selection(lease, interval, make_selection(scores, chosen, drawn=drawn), 0.5)
+    ledger.finish_selection(
+        lease, interval, make_selection(scores, chosen, drawn=drawn, learns=run == 1), 0.5
+    )
     ledger.finish_training(
         lease,
         interval,

@@ -22,7 +22,7 @@ from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
 from edco_core.config import parse_config
-from edco_core.curriculum import build_strategy, derive_generator
+from edco_core.curriculum import KnownEvidence, build_strategy, derive_generator
 from edco_core.curriculum.edco import inclusion_probability
 from edco_core.records import Pool
 from flows import export
@@ -84,7 +84,9 @@ def select_and_train(
     for k in range(K):
         scores = pool_scores(k, len(pool))
         rng, record = derive_generator(7, k, "selection")
-        selection = dataclasses.replace(rule.select(scores, N, rng), generator=record)
+        selection = dataclasses.replace(
+            rule.select(KnownEvidence(scores), N, rng), generator=record
+        )
         if k == forged:
             chosen = selection.ordinals.copy()
             chosen[3] = next(i for i in range(len(pool)) if i not in chosen)
@@ -494,7 +496,7 @@ class TestExport:
             )
             assert row["rows"] == len(expected), view
             assert row["bytes"] == (folder / row["file"]).stat().st_size
-            if view not in ("rollouts", "rollout_texts", "pass_rates"):
+            if view not in ("rollouts", "rollout_texts", "pass_rates", "beliefs"):
                 assert len(expected) > 0, view
             found = read_back(folder / row["file"], expected)
             pd.testing.assert_frame_equal(in_order(found), in_order(expected), obj=view)

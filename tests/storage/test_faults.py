@@ -289,6 +289,8 @@ READ: dict[str, Callable[[Ledger], Any]] = {
     "scores_so_far": lambda ledger: ledger.scores_so_far("demo-1", 1),
     "score_history": lambda ledger: ledger.score_history("demo-1", 1),
     "selection": lambda ledger: ledger.selection("demo-1", 0),
+    "rollouts": lambda ledger: ledger.rollouts("demo-1", 0),
+    "beliefs": lambda ledger: ledger.beliefs("demo-1", 0),
     "checkpoint": lambda ledger: ledger.checkpoint("demo-1", 0),
     "query": lambda ledger: ledger.query("SELECT count(*) FROM sample_history"),
     "frame": lambda ledger: ledger.frame("turnover").to_dict(),

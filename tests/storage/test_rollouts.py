@@ -14,6 +14,8 @@ from storage import Ledger, open_ledger, queries
 from tests.storage.conftest import (
     do_run,
     make_answers,
+    make_beliefs,
+    make_checkpoint,
     make_evaluation,
     make_outcome,
     make_pool,
@@ -165,3 +167,53 @@ def test_rollouts_that_contradict_themselves_are_refused(ledger: Ledger, broken:
     with pytest.raises(LedgerError, match="run rl, interval 0"):
         ledger.finish_training(lease, 0, outcome, None)
     assert not ledger.stage_done("rl", 0, "training")
+
+
+def test_rollouts_are_read_back_as_they_were_kept(ledger: Ledger) -> None:
+    do_run(ledger, "demo-1", 1, run=1)
+    found = ledger.rollouts("demo-1", 0)
+    assert found is not None
+    made = make_rollouts(1, found.ordinals)
+    for field in dataclasses.fields(made):
+        assert getattr(found, field.name).tolist() == getattr(made, field.name).tolist(), field.name
+
+
+def test_an_interval_without_rollouts_has_none(ledger: Ledger) -> None:
+    do_run(ledger, "demo-1", 1)
+    assert ledger.rollouts("demo-1", 0) is None
+    assert ledger.beliefs("demo-1", 0) is None
+
+
+def test_what_a_strategy_remembers_is_kept_with_its_selection(ledger: Ledger) -> None:
+    do_run(ledger, "demo-1", 2, run=1)
+    for interval in range(2):
+        found, made = ledger.beliefs("demo-1", interval), make_beliefs()
+        assert found is not None
+        for name in ("ordinals", "alpha", "beta"):
+            assert getattr(found, name).tolist() == getattr(made, name).tolist()
+        state = ledger.selection("demo-1", interval).state
+        assert state == {"target": 0.5, "arms": {"a": 1.25}}
+    shown = ledger.frame("beliefs", run_id="demo-1", interval=1).sort_values("sample_id")
+    assert shown["sample_id"].tolist() == [IDS[i] for i in make_beliefs().ordinals]
+    assert shown["mean"].tolist() == pytest.approx([2 / 3, 1 / 9, 4 / 31])
+
+
+@pytest.mark.parametrize("broken", ["unknown", "twice", "nan"])
+def test_beliefs_that_cannot_be_are_refused(ledger: Ledger, broken: str) -> None:
+    pool = make_pool()
+    ledger.register_pool(pool)
+    lease = ledger.create_run(make_spec("demo-1", pool, intervals=1), "me")
+    scores = pool_scores(0, len(pool))
+    ledger.finish_checkpoint(lease, make_checkpoint(0, 0), None, 0.1)
+    ledger.add_scores(lease, 0, shard(scores))
+    ledger.finish_scoring(lease, 0, 1.0)
+    beliefs = make_beliefs()
+    if broken == "nan":
+        beliefs = dataclasses.replace(beliefs, alpha=np.array([1.0, np.nan, 1.0]))
+    else:
+        ordinals = np.array([1, 4, len(pool)]) if broken == "unknown" else np.array([1, 4, 4])
+        beliefs = dataclasses.replace(beliefs, ordinals=ordinals)
+    selection = dataclasses.replace(make_selection(scores, np.arange(10)), beliefs=beliefs)
+    with pytest.raises(LedgerError, match="interval 0"):
+        ledger.finish_selection(lease, 0, selection, 0.1)
+    assert ledger.beliefs("demo-1", 0) is None

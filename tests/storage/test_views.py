@@ -65,6 +65,7 @@ COLUMNS = {  # the public contract
     "rollout_texts": "run_id interval step draw number sample_id answer reward is_correct n_tokens "
     "truncated",
     "pass_rates": "run_id interval sample_id n n_correct pass_rate",
+    "beliefs": "run_id interval sample_id alpha beta mean",
     "alarms": "run_id interval alarm value threshold action message",
     "comparisons": "experiment label strategy n_seeds n_failed metric mean ci_low ci_high "
     "tail_mean difference difference_low difference_high n_pairs p_value p_adjusted p_sign_flip "
@@ -304,6 +305,7 @@ _KEYS = {
     "rollouts": ("run_id", "interval", "draw"),
     "rollout_texts": ("run_id", "interval", "draw", "number"),
     "pass_rates": ("run_id", "interval", "sample_id"),
+    "beliefs": ("run_id", "interval", "sample_id"),
     "alarms": ("run_id", "interval", "alarm"),
     "comparisons": ("experiment", "label"),
 }
@@ -463,6 +465,7 @@ def test_a_query_reaches_nothing_but_the_ledger(told: Ledger, tmp_path: Path) ->
         ("rollouts", "rollout_groups"),
         ("rollout_texts", "rollout_answers"),
         ("pass_rates", "rollout_groups"),
+        ("beliefs", "sample_beliefs"),
     ],
 )
 def test_a_filter_on_the_run_leaves_one_partition_in_the_plan(

@@ -1,0 +1,152 @@
+"""What a strategy may know: all of it from the ledger, so that any selection can be made again.
+
+Shapes: P = samples of the pool; arrays are by ordinal.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from edco_core.errors import InputError
+
+if TYPE_CHECKING:
+    from edco_core.records import Beliefs, Floats, Ints, Pool, RolloutGroups
+
+
+@dataclass(frozen=True, slots=True)
+class Categories:
+    """The category of each sample, as a number."""
+
+    codes: Ints
+    """Shape (P,): place in ``names``, -1 where a sample has none."""
+    names: tuple[str, ...]
+    """In alphabetical order."""
+
+
+class Samples:
+    """The pool itself, read when first asked for."""
+
+    def __init__(self, read: Callable[[Sequence[str]], pa.Table]) -> None:
+        """``read`` gives columns of the view ``samples``, one row per sample in ordinal order."""
+        self._read = read
+
+    @cached_property
+    def prompt_chars(self) -> Ints:
+        """Shape (P,), length of the prompt in characters."""
+        return _ints(self._read(["prompt_chars"]).column(0))
+
+    @cached_property
+    def completion_chars(self) -> Ints:
+        """Shape (P,), the same of the reference answer."""
+        return _ints(self._read(["completion_chars"]).column(0))
+
+    @cached_property
+    def categories(self) -> Categories:
+        column = self._read(["category"]).column(0)
+        names = sorted(set(column.to_pylist()) - {None})
+        codes = pc.fill_null(pc.index_in(column, pa.array(names, pa.string())), -1)
+        return Categories(_ints(codes), tuple(names))
+
+    def texts(self) -> tuple[list[str], list[str]]:
+        """Prompts and reference answers.  Raises InputError where the ledger has no texts."""
+        table = self._read(["prompt", "completion"])
+        if table.column(0).null_count:
+            raise InputError(
+                "this strategy reads the samples' texts, and the ledger was told to keep none "
+                "(store.keep_texts: false)."
+            )
+        return table.column(0).to_pylist(), table.column(1).to_pylist()
+
+
+def samples_of(pool: Pool) -> Samples:
+    """The same of a pool in memory."""
+
+    def read(names: Sequence[str]) -> pa.Table:
+        table = pool.table
+        found = {
+            name: pc.utf8_length(table[name.removesuffix("_chars")])
+            if name.endswith("_chars")
+            else table[name]
+            for name in names
+        }
+        return pa.table(found)
+
+    return Samples(read)
+
+
+class Evidence(ABC):
+    """What is known when the curriculum of ``interval`` is made.
+
+    What is there at once are attributes; the past is read when it is asked for.
+    """
+
+    interval: int
+    """The one to select for, 0-based."""
+    num_intervals: int
+    scorer: str
+    """``scoring.type``: what the scores are."""
+    scores: Floats
+    """Shape (P,), of this interval; finite."""
+    state: dict[str, Any]
+    """``Selection.state`` of the interval before; empty at the first."""
+    samples: Samples
+
+    @abstractmethod
+    def scores_at(self, interval: int) -> Floats:
+        """Shape (P,), the scores of an earlier interval."""
+
+    @abstractmethod
+    def selected_at(self, interval: int) -> Ints:
+        """Shape (N,), the curriculum of an earlier interval in its order of training."""
+
+    @abstractmethod
+    def rollouts_at(self, interval: int) -> RolloutGroups | None:
+        """What reinforcement learning sampled in an earlier interval; None: nothing."""
+
+    @abstractmethod
+    def beliefs(self) -> Beliefs | None:
+        """``Selection.beliefs`` of the interval before; None at the first."""
+
+
+@dataclass
+class KnownEvidence(Evidence):
+    """Evidence in memory, oldest interval first: of tests and benchmarks."""
+
+    scores: Floats
+    interval: int = 0
+    num_intervals: int = 8
+    scorer: str = "prefix_entropy"
+    state: dict[str, Any] = field(default_factory=dict)
+    samples: Samples = field(default_factory=lambda: Samples(_no_samples))
+    earlier_scores: Sequence[Floats] = ()
+    earlier_selections: Sequence[Ints] = ()
+    earlier_rollouts: Sequence[RolloutGroups | None] = ()
+    known_beliefs: Beliefs | None = None
+
+    def scores_at(self, interval: int) -> Floats:
+        return [*self.earlier_scores, self.scores][interval]
+
+    def selected_at(self, interval: int) -> Ints:
+        return self.earlier_selections[interval]
+
+    def rollouts_at(self, interval: int) -> RolloutGroups | None:
+        return self.earlier_rollouts[interval]
+
+    def beliefs(self) -> Beliefs | None:
+        return self.known_beliefs
+
+
+def _no_samples(names: Sequence[str]) -> pa.Table:
+    raise LookupError(f"no samples were given, and {', '.join(names)} was asked for")
+
+
+def _ints(column: pa.ChunkedArray) -> Ints:
+    return column.to_numpy().astype(np.int64)  # type: ignore[no-any-return]
