@@ -258,6 +258,17 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
     Raises ConfigError: no such file, not YAML, or settings that are wrong.
     """
+    values = read_values(path, overrides)
+    if "compare" in values:
+        raise ConfigError(
+            f"{path}: has a section 'compare', so it stands for many runs. "
+            f"Type: edco compare {path}"
+        )
+    return parse_config(values, source=str(path))
+
+
+def read_values(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """What a YAML file says, with overrides applied and nothing checked; raises ConfigError."""
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -276,7 +287,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
             f"{path}: expected sections ({', '.join(sorted(Config.model_fields))}), "
             f"found {type(values).__name__}. 'edco init' writes a file to start from."
         )
-    return parse_config(with_overrides(values, overrides), source=str(path))
+    return with_overrides(values, overrides)
 
 
 def with_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

@@ -62,9 +62,8 @@ def write_report(prefixes: Sequence[str], path: Path, store_url: str) -> Answer:
     Raises InputError for a name that does not end in .html, and for a place that cannot be
     written to, before anything is read; NotFoundError for an unknown run.
     """
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise InputError(f"-o {path}: the report is a web page; name a file that ends in .html.")
-    with _replacing(path) as file:
+    check_page(path)
+    with replacing(path) as file:
         ledger = open_ledger(store_url, read_only=True, on_wait=say)
         run_ids = list(dict.fromkeys(ledger.find_run(prefix) for prefix in prefixes))
         with progress("report") as on_progress:
@@ -79,8 +78,14 @@ def write_report(prefixes: Sequence[str], path: Path, store_url: str) -> Answer:
     return Answer(facts, rows, {"run_id": "run", "status": "status"}, after=[f"written to {path}"])
 
 
+def check_page(path: Path) -> None:
+    """Raise InputError for a file that is not named like a page."""
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"-o {path}: the report is a web page; name a file that ends in .html.")
+
+
 @contextmanager
-def _replacing(path: Path) -> Iterator[TextIO]:
+def replacing(path: Path) -> Iterator[TextIO]:
     """A file that takes its name when it is complete."""
     if path.is_dir():
         raise InputError(f"-o {path} is a folder; name a file in it.")

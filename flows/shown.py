@@ -57,7 +57,12 @@ class Shown:
     def open(self) -> Iterator[None]:
         """Send our packages' log to the server, and wait a moment for the last pictures."""
         handler = APILogHandler()
-        loggers = [logging.getLogger(name) for name in _OUR_PACKAGES]
+        loggers = [
+            each
+            for each in map(logging.getLogger, _OUR_PACKAGES)
+            # A flow inside another: its lines are sent already.
+            if not any(isinstance(sends, APILogHandler) for sends in each.handlers)
+        ]
         levels = [each.level for each in loggers]
         for each in loggers:
             each.addHandler(handler)
@@ -103,7 +108,7 @@ class Shown:
             if artifact:
                 update_progress_artifact(artifact[0], share, description=text)
                 return
-            key = _key(f"{label}-{self._flow_run.id.hex[:8]}")
+            key = artifact_key(f"{label}-{self._flow_run.id.hex[:8]}")
             made = create_progress_artifact(share, key=key, description=text)
             assert isinstance(made, UUID)
             artifact.append(made)
@@ -129,7 +134,7 @@ class Shown:
         def show() -> None:
             from flows.charts import interval_chart  # matplotlib, which takes a second
 
-            key, run_id = _key(run.run_id), run.run_id
+            key, run_id = artifact_key(run.run_id), run.run_id
             create_table_artifact(
                 table(rows, run.config),
                 key=f"{key}-intervals",
@@ -212,7 +217,7 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def _key(text: str) -> str:
+def artifact_key(text: str) -> str:
     """Prefect allows small letters, digits and dashes."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
