@@ -40,7 +40,7 @@ class RescoreSection(Section):
         )
 
 
-RANKING_STRATEGIES = frozenset({"edco"})
+RANKING_STRATEGIES = frozenset({"dynamic_ppl", "edco"})
 """Strategies that tell what they take the highest of (``Strategy.ranking``)."""
 
 
@@ -74,8 +74,9 @@ def refuse_selective_without_ranking(rescore: RescoreSection, curriculum: Any) -
             f"curriculum.type '{curriculum.type}' does not select the highest of anything; it goes "
             f"with {', '.join(sorted(RANKING_STRATEGIES))}"
         )
-    elif getattr(curriculum, "skip_top", 0) > 0:
-        problem = "whom curriculum.skip_top leaves out is known only when all are scored"
+    elif curriculum.type == "edco" and curriculum.unlike_a_ranking() is not None:
+        key = curriculum.unlike_a_ranking()
+        problem = f"what curriculum.{key} does to the selection is known only when all are scored"
     elif curriculum.intervals == 1:
         problem = "it would be ignored: there is one interval, and the first scores everything"
     if problem is not None:

@@ -233,7 +233,8 @@ def why_sample(ledger: Ledger, prefix: str, sample: str, interval: int | None) -
     whole = queries.why(ledger, run_id, sample)
     (found,), history = with_texts(ledger, run_id, [whole["sample"]]), whole["history"]
     facts = whole if interval is None else queries.at_interval(whole, interval)
-    rows = Rows((*history.columns, "missed_by", "explanation"), map(_explained, facts["history"]))
+    explained = (_explained(row, history, found) for row in facts["history"])
+    rows = Rows((*history.columns, "missed_by", "explanation"), explained)
     is_dated = any(row["scored_at_interval"] != row["interval"] for row in rows)
     rule = _rule(rows)
     facts = {"run_id": run_id, "sample": found, "rule": rule, "history": rows}
@@ -286,51 +287,34 @@ def _rule(history: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     }
 
 
-def _explained(row: dict[str, Any]) -> dict[str, Any]:
+def _explained(row: dict[str, Any], history: Rows, sample: dict[str, Any]) -> dict[str, Any]:
     """A row of a sample's history with one interval's decision about it.
 
     ``missed_by`` is how much lower the score of a sample left out was than the lowest selected
     one, where scores decide; ``probability`` its chance to be drawn, where chance does.
     """
     rule = row["selection_facts"]
-    rank = f"rank {row['rank']} of {row['n_scored']}"
     row = {**row, "missed_by": None}
     if rule is None:
         return row | {"explanation": "scored; no curriculum has been selected yet"}
-    kind = rule.get("rule")
+    # Only here are strategies needed; reading commands otherwise load no NumPy.
+    from edco_core.curriculum import STRATEGIES, Candidate, Strategy
+
+    candidate = Candidate(
+        is_selected=row["selected"],
+        scores=tuple(each["score"] for each in history if each["interval"] <= row["interval"]),
+        pool_size=row["n_scored"],
+        **{name: row[name] for name in ("rank", "probability", "reason")},
+        **{name: sample[name] for name in ("category", "prompt_chars", "prompt", "completion")},
+        completion_chars=sample["completion_chars"] or 0,
+    )
+    told = STRATEGIES.get(rule.get("rule", ""), Strategy).explain(rule, candidate)
+    row["probability"] = told.probability
     if row["selected"]:
-        how = str(row["reason"])
-        if kind == "random":
-            how = f"drawn uniformly, {rule['num_samples']} of {rule['pool_size']}"
-        elif kind == "edco" and rule["temperature"] == 0:
-            how = f"among the {rule['num_samples']} highest ({rank})"
-        elif row["probability"] is not None:
-            how = f"drawn with probability {row['probability']:.3f} ({rank})"
-        return row | {"explanation": f"in, at position {row['position']}: {how}"}
-    if kind == "random":
-        row["probability"] = rule["num_samples"] / rule["pool_size"]
-        how = f"not drawn; every sample had probability {row['probability']:.3f}"
-        return row | {"explanation": f"out: {how}"}
-    if kind == "edco" and row["rank"] <= rule["num_skipped"]:
-        how = f"among the {rule['num_skipped']} highest, which skip_top leaves out ({rank})"
-        return row | {"probability": 0.0, "explanation": f"out: {how}"}
-    if row["cutoff"] is not None:
+        return row | {"explanation": f"in, at position {row['position']}: {told.how}"}
+    if told.by_score and row["cutoff"] is not None:
         row["missed_by"] = row["cutoff"] - row["score"]
-    distance = _distance(row)
-    if kind != "edco":  # a strategy that explains nothing more
-        how = f"not selected ({rank})"
-    elif rule["temperature"] == 0:
-        short = row["rank"] - rule["num_skipped"] - rule["num_samples"]
-        how = f"not among the {rule['num_samples']} highest ({rank}), {short} places short"
-    else:
-        # Only here is a strategy's formula needed; reading commands otherwise load no NumPy.
-        import numpy as np
-
-        from edco_core.curriculum.edco import inclusion_probability
-
-        row["probability"] = float(inclusion_probability(np.array([row["score"]]), rule)[0])
-        how = f"not drawn; its probability was {row['probability']:.3f} ({rank})"
-    return row | {"explanation": f"out: {how}{distance}"}
+    return row | {"explanation": f"out: {told.how}{_distance(row)}"}
 
 
 def _distance(row: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edco_core.config import parse_config, with_overrides
+from edco_core.config_curriculum import check_categories
 from edco_core.curriculum import build_strategy, generator_from
 from edco_core.errors import InputError
 from flows.evidence import LedgerEvidence, kept_samples
@@ -52,6 +53,7 @@ def replay_run(
     rule = build_strategy(config.curriculum)
     num_samples = config.curriculum.count(pool_size)
     samples, num_intervals = kept_samples(ledger, state.dataset_id), config.curriculum.intervals
+    check_categories(config.curriculum, samples)
     made: Selection | None = None
 
     rows: list[dict[str, Any]] = []

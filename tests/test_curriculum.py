@@ -1,15 +1,19 @@
-"""Strategies: one contract for all of them, then what each promises."""
+"""Strategies: one contract for all of them, then what EDCO's and the uniform draw promise."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from strategies import SMOKE, answered, section_of, some_evidence, some_scores
 
-from edco_core.config import EdcoSection, RandomSection
+from edco_core.config import EdcoSection
 from edco_core.curriculum import (
     STRATEGIES,
+    Candidate,
     KnownEvidence,
     Strategy,
     build_strategy,
@@ -20,11 +24,23 @@ from edco_core.curriculum.edco import inclusion_probability
 from edco_core.errors import InputError
 from edco_core.records import Selection
 
-SECTIONS: list[Any] = [
-    RandomSection(),
-    EdcoSection(),
-    EdcoSection(preset="paper"),
-    EdcoSection(temperature=0.3, skip_top=0.1, order="descending"),
+VARIANTS: dict[str, list[dict[str, Any]]] = {
+    "edco": [
+        {"preset": "paper"},
+        {"temperature": 0.3, "skip_top": 0.1, "order": "descending"},
+        {"temperature_end": 0.2, "random_share": 0.2, "max_category_share": 0.4},
+        {"temperature": 0, "random_share": 0.2, "max_category_share": 0.4},
+    ],
+    "length": [{"order": "hard_first"}],
+    "campus": [{"perspectives": [each]} for each in ("length", "mtld", "loss", "learned")],
+    "loss_reweighting": [{"weighting": "quadratic"}, {"weighting": "extremes"}],
+}
+"""Settings beside those of the smoke configurations, which say what each strategy is tried with."""
+
+SECTIONS = [
+    section_of(name, settings)
+    for name, smoke in SMOKE.items()
+    for settings in (smoke, *VARIANTS.get(name, []))
 ]
 
 
@@ -32,53 +48,82 @@ def generator(seed: int = 0, interval: int = 0) -> np.random.Generator:
     return derive_generator(seed, interval, "selection")[0]
 
 
-def some_scores(num: int = 200, seed: int = 1) -> np.ndarray[Any, np.dtype[np.float64]]:
-    return np.random.default_rng(seed).gamma(2.0, size=num)
-
-
-@pytest.fixture(params=SECTIONS, ids=lambda s: f"{s.type}-{getattr(s, 'temperature', '')}")
+@pytest.fixture(params=SECTIONS, ids=lambda s: s.model_dump_json(exclude_defaults=True)[:60])
 def strategy(request: pytest.FixtureRequest) -> Strategy[Any]:
     return build_strategy(request.param)
+
+
+def run_of(
+    strategy: Strategy[Any], intervals: int, num: int, through_json: bool
+) -> list[Selection]:
+    """The selections of a run, each made from those before."""
+    made: list[Selection] = []
+    known = some_evidence()
+    for interval in range(intervals):
+        selection = strategy.select(known, num, generator(1, interval))
+        made.append(selection)
+        state = json.loads(json.dumps(selection.state)) if through_json else selection.state
+        known = replace(
+            known,
+            interval=interval + 1,
+            scores=some_scores(seed=interval + 2),
+            earlier_scores=[*known.earlier_scores, known.scores],
+            earlier_selections=[*known.earlier_selections, selection.ordinals],
+            earlier_rollouts=[*known.earlier_rollouts, answered(selection.ordinals, interval)],
+            state=state,
+            known_beliefs=selection.beliefs,
+        )
+    return made
 
 
 class TestEveryStrategy:
     def test_every_registered_strategy_is_tested_here(self) -> None:
         assert {section.type for section in SECTIONS} == set(STRATEGIES)
 
-    @pytest.mark.parametrize("num", [1, 7, 150])
+    @pytest.mark.parametrize("num", [1, 7, 80])
+    @pytest.mark.parametrize("intervals", [0, 3])
     def test_selects_as_many_distinct_samples_of_the_pool_as_asked(
-        self, strategy: Strategy[Any], num: int
+        self, strategy: Strategy[Any], num: int, intervals: int
     ) -> None:
-        chosen = strategy.select(KnownEvidence(some_scores()), num, generator()).ordinals
+        chosen = strategy.select(some_evidence(intervals), num, generator()).ordinals
+        assert chosen.dtype == np.int64
         assert len(set(chosen.tolist())) == num
         assert set(chosen.tolist()) <= set(range(200))
 
-    def test_the_same_scores_and_generator_give_the_same_selection(
+    def test_the_same_evidence_and_generator_give_the_same_selection(
         self, strategy: Strategy[Any]
     ) -> None:
-        first, second = (
-            strategy.select(KnownEvidence(some_scores()), 50, generator(3)) for _ in range(2)
-        )
+        first, second = (strategy.select(some_evidence(2), 50, generator(3)) for _ in range(2))
         assert first.ordinals.tolist() == second.ordinals.tolist()
+        assert (first.facts, first.state) == (second.facts, second.state)
 
     def test_reports_score_and_rank_of_each_sample(self, strategy: Strategy[Any]) -> None:
-        scores = some_scores()
-        selection = strategy.select(KnownEvidence(scores), 50, generator())
-        assert selection.scores.tolist() == scores[selection.ordinals].tolist()
-        better = (scores[None, :] > selection.scores[:, None]).sum(axis=1)
+        known = some_evidence(2)
+        selection = strategy.select(known, 50, generator())
+        assert selection.scores.tolist() == known.scores[selection.ordinals].tolist()
+        better = (known.scores[None, :] > selection.scores[:, None]).sum(axis=1)
         assert selection.ranks.tolist() == (better + 1).tolist()
         assert selection.cutoff == min(selection.scores)
 
     def test_equal_scores_are_ranked_in_the_order_of_the_pool(
         self, strategy: Strategy[Any]
     ) -> None:
-        selection = strategy.select(KnownEvidence(np.ones(30)), 20, generator())
+        known = replace(some_evidence(1, size=30), scores=np.ones(30))
+        selection = strategy.select(known, 12, generator())
         assert selection.ranks.tolist() == (selection.ordinals + 1).tolist()
 
-    def test_a_pool_of_one_sample_is_selected_whole(self, strategy: Strategy[Any]) -> None:
-        assert strategy.select(
-            KnownEvidence(np.array([2.0])), 1, generator()
-        ).ordinals.tolist() == [0]
+    @pytest.mark.parametrize("size", [1, 30])
+    def test_a_whole_pool_is_selected_whole(self, strategy: Strategy[Any], size: int) -> None:
+        if strategy.settings.type == "entropy_band" or getattr(strategy.settings, "skip_top", 0):
+            pytest.skip("some of the pool is never selected; refused before a run begins")
+        selection = strategy.select(some_evidence(1, size=size), size, generator())
+        assert sorted(selection.ordinals.tolist()) == list(range(size))
+
+    def test_probabilities_are_chances_or_absent(self, strategy: Strategy[Any]) -> None:
+        chances = strategy.select(some_evidence(2), 50, generator()).probabilities
+        if chances is not None:
+            assert chances.shape == (50,)
+            assert ((chances > 0) & (chances <= 1)).all()
 
     @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
     def test_scores_that_are_not_finite_are_refused(
@@ -87,19 +132,64 @@ class TestEveryStrategy:
         scores = some_scores()
         scores[17] = bad
         with pytest.raises(InputError, match=r"1 of 200 scores are not finite .*ordinal 17"):
-            strategy.select(KnownEvidence(scores), 5, generator())
+            strategy.select(replace(some_evidence(), scores=scores), 5, generator())
 
     @pytest.mark.parametrize("num", [0, 201])
     def test_more_than_the_pool_or_nothing_is_refused(
         self, strategy: Strategy[Any], num: int
     ) -> None:
         with pytest.raises(InputError, match="allowed: 1 to 200"):
-            strategy.select(KnownEvidence(some_scores()), num, generator())
+            strategy.select(some_evidence(), num, generator())
 
     def test_the_input_is_left_as_it_was(self, strategy: Strategy[Any]) -> None:
-        scores = some_scores()
-        strategy.select(KnownEvidence(scores), 50, generator())
-        assert scores.tolist() == some_scores().tolist()
+        known, before = some_evidence(3), some_evidence(3)
+        strategy.select(known, 50, generator())
+        assert known.scores.tolist() == before.scores.tolist()
+        assert known.state == before.state
+        for field in ("earlier_scores", "earlier_selections"):
+            ours, theirs = getattr(known, field), getattr(before, field)
+            assert [each.tolist() for each in ours] == [each.tolist() for each in theirs]
+
+    def test_a_state_that_went_through_json_gives_the_same_selections(
+        self, strategy: Strategy[Any]
+    ) -> None:
+        kept, read = (run_of(strategy, 4, 30, each) for each in (False, True))
+        assert [s.ordinals.tolist() for s in kept] == [s.ordinals.tolist() for s in read]
+        assert all(json.loads(json.dumps(s.facts)) == s.facts for s in kept)
+
+    def test_every_sample_can_be_told_why(self, strategy: Strategy[Any]) -> None:
+        known = some_evidence(2)
+        selection = strategy.select(known, 50, generator())
+        facts = json.loads(json.dumps(selection.facts))
+        place = {ordinal: i for i, ordinal in enumerate(selection.ordinals.tolist())}
+        ranks = np.argsort(np.argsort(-known.scores, kind="stable")) + 1
+        prompts, completions = known.samples.texts()
+        categories = known.samples.categories
+        for ordinal in range(200):
+            at = place.get(ordinal)
+            chances = selection.probabilities
+            told = type(strategy).explain(
+                facts,
+                Candidate(
+                    is_selected=at is not None,
+                    scores=tuple(float(known.scores_at(k)[ordinal]) for k in range(3)),
+                    rank=int(ranks[ordinal]),
+                    pool_size=200,
+                    probability=None if at is None or chances is None else float(chances[at]),
+                    reason=None if at is None else selection.reason,
+                    category=categories.names[categories.codes[ordinal]],
+                    prompt_chars=len(prompts[ordinal]),
+                    completion_chars=len(completions[ordinal] or ""),
+                    prompt=prompts[ordinal],
+                    completion=completions[ordinal],
+                ),
+            )
+            assert told.how
+            if told.probability is not None:
+                assert 0 <= told.probability <= 1
+                assert told.probability > 0 or at is None
+            if told.probability is not None and at is not None and chances is not None:
+                assert told.probability == pytest.approx(chances[at])
 
 
 def edco(**settings: Any) -> Selection:

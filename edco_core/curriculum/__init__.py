@@ -1,7 +1,7 @@
 """Strategies: each turns the scores of a pool into the next curriculum.
 
 A new strategy is one file with one class (see :class:`~edco_core.curriculum.base.Strategy`), one
-settings section in ``edco_core/config_curriculum.py`` and one line in ``STRATEGIES``.
+settings section in ``edco_core/config_strategies.py`` and one line in ``STRATEGIES``.
 """
 
 from __future__ import annotations
@@ -9,15 +9,45 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from edco_core.curriculum.base import Ranking, Strategy, derive_generator, generator_from
+from edco_core.curriculum.answer_complexity import AnswerComplexityStrategy
+from edco_core.curriculum.base import (
+    Candidate,
+    Explanation,
+    Ranking,
+    Strategy,
+    derive_generator,
+    generator_from,
+)
+from edco_core.curriculum.campus import CampusStrategy
+from edco_core.curriculum.dump import DumpStrategy
+from edco_core.curriculum.dynamic_ppl import DynamicPplStrategy
 from edco_core.curriculum.edco import EdcoStrategy
+from edco_core.curriculum.entropy_band import EntropyBandStrategy
 from edco_core.curriculum.evidence import Evidence, KnownEvidence
+from edco_core.curriculum.first_scores import FirstScoresStrategy
+from edco_core.curriculum.late_learned import LateLearnedStrategy
+from edco_core.curriculum.length import LengthStrategy
+from edco_core.curriculum.loss_reweighting import LossReweightingStrategy
 from edco_core.curriculum.random import RandomStrategy
+from edco_core.curriculum.sec import SecStrategy
+from edco_core.curriculum.stages import StagesStrategy
 from edco_core.own import load_class
 
 STRATEGIES: Mapping[str, type[Strategy[Any]]] = {
+    "answer_complexity": AnswerComplexityStrategy,
+    "campus": CampusStrategy,
+    "dump": DumpStrategy,
+    "dynamic_ppl": DynamicPplStrategy,
     "edco": EdcoStrategy,
+    "entropy_band": EntropyBandStrategy,
+    "late_learned": LateLearnedStrategy,
+    "length": LengthStrategy,
+    "loss_reweighting": LossReweightingStrategy,
+    "perplexity": FirstScoresStrategy,
     "random": RandomStrategy,
+    "sec": SecStrategy,
+    "stages": StagesStrategy,
+    "static_entropy": FirstScoresStrategy,
 }
 
 
@@ -29,7 +59,9 @@ def build_strategy(settings: Any) -> Strategy[Any]:
 
 __all__ = [
     "STRATEGIES",
+    "Candidate",
     "Evidence",
+    "Explanation",
     "KnownEvidence",
     "Ranking",
     "Strategy",

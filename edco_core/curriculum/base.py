@@ -13,7 +13,7 @@ from edco_core.records import STAGES, Selection, Stage
 
 if TYPE_CHECKING:
     from edco_core.curriculum.evidence import Evidence
-    from edco_core.records import Floats, Ints
+    from edco_core.records import Beliefs, Floats, Ints
 
 SettingsT = TypeVar("SettingsT")
 
@@ -30,6 +30,43 @@ class Ranking:
     def keys(self, scores: Floats) -> Floats:
         """Shape (P,)."""
         return self.slope * scores + self.offsets
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One sample when a curriculum was selected, as the ledger tells it afterwards."""
+
+    is_selected: bool
+    scores: tuple[float, ...]
+    """Of all intervals up to that one."""
+    rank: int
+    pool_size: int
+    probability: float | None
+    """Kept with a selected sample where something was drawn."""
+    reason: str | None
+    """Of a selected sample."""
+    category: str | None
+    prompt_chars: int
+    completion_chars: int
+    prompt: str | None
+    """None where the ledger has no texts."""
+    completion: str | None
+
+    @property
+    def place(self) -> str:
+        """Where its score is, for people."""
+        return f"rank {self.rank} of {self.pool_size}"
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a sample is in a curriculum, or out of it."""
+
+    how: str
+    probability: float | None = None
+    """Its chance to be selected, where chance decides."""
+    by_score: bool = False
+    """Whether a higher score would have brought it in, so that the distance says something."""
 
 
 class Strategy(ABC, Generic[SettingsT]):
@@ -58,6 +95,16 @@ class Strategy(ABC, Generic[SettingsT]):
         Strategies that have it are named in ``RANKING_STRATEGIES`` (config_scoring.py).
         """
         return None
+
+    @classmethod
+    def explain(cls, facts: dict[str, Any], sample: Candidate) -> Explanation:
+        """Why a sample is in or out, from ``Selection.facts`` and what the ledger has of it."""
+        if not sample.is_selected:
+            return Explanation(f"not selected ({sample.place})", by_score=True)
+        if sample.probability is None:
+            return Explanation(str(sample.reason))
+        how = f"drawn with probability {sample.probability:.3f} ({sample.place})"
+        return Explanation(how, sample.probability)
 
     def select(self, evidence: Evidence, num_samples: int, rng: np.random.Generator) -> Selection:
         """``choose`` with its input checked; raises InputError for scores no rule can order."""
@@ -88,6 +135,54 @@ def generator_from(record: dict[str, Any]) -> np.random.Generator:
     """The generator a record of ``derive_generator`` stands for, as it was before any draw."""
     seed = np.random.SeedSequence(record["seed_sequence"])
     return np.random.Generator(np.random.PCG64(seed))
+
+
+def selection_of(
+    evidence: Evidence,
+    ordinals: Ints,
+    *,
+    reason: str,
+    facts: dict[str, Any],
+    probabilities: Floats | None = None,
+    state: dict[str, Any] | None = None,
+    beliefs: Beliefs | None = None,
+) -> Selection:
+    """The selection of these samples, in training order, with their scores and ranks."""
+    scores = evidence.scores[ordinals]
+    return Selection(
+        ordinals=ordinals.astype(np.int64),
+        scores=scores,
+        ranks=ranks_of(evidence.scores, ordinals),
+        probabilities=probabilities,
+        reason=reason,
+        cutoff=float(scores.min()),
+        facts=facts,
+        state=state or {},
+        beliefs=beliefs,
+    )
+
+
+def highest(keys: Floats, num: int) -> Ints:
+    """Shape (num,): where the highest keys are, descending; equal ones in the order of the pool."""
+    found = np.arange(len(keys) if num else 0)
+    if 0 < num < len(keys):
+        cut = np.partition(keys, len(keys) - num)[len(keys) - num]
+        above = np.flatnonzero(keys > cut)
+        found = np.concatenate([above, np.flatnonzero(keys == cut)[: num - len(above)]])
+    return found[np.argsort(-keys[found], kind="stable")]
+
+
+def ranks_of(scores: Floats, ordinals: Ints) -> Ints:
+    """Shape of ``ordinals``: their ranks among all scores, 1 = highest, ties by sample id."""
+    ascending = np.sort(scores)
+    by_score = np.argsort(scores[ordinals])  # neighbours are found much faster in turn
+    asked = scores[ordinals][by_score]
+    not_above = np.searchsorted(ascending, asked, side="right")
+    if (ascending[not_above - 2] == asked)[not_above > 1].any():
+        return rank_descending(scores)[1][ordinals]
+    ranks = np.empty(len(ordinals), dtype=np.int64)
+    ranks[by_score] = len(scores) - not_above + 1
+    return ranks
 
 
 def rank_descending(scores: Floats) -> tuple[Ints, Ints]:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edco_core.config import EdcoSection
-from edco_core.curriculum.base import Ranking, Strategy, rank_descending
-from edco_core.records import Selection
+from edco_core.curriculum.base import (
+    Candidate,
+    Explanation,
+    Ranking,
+    Strategy,
+    highest,
+    selection_of,
+)
+from edco_core.curriculum.category_limit import full_categories, highest_within
+from edco_core.curriculum.race import chances_to_win, race_time
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from edco_core.curriculum.evidence import Evidence
-    from edco_core.records import Floats
+    from edco_core.records import Floats, Selection
 
 
 class EdcoStrategy(Strategy[EdcoSection]):
@@ -22,13 +31,17 @@ class EdcoStrategy(Strategy[EdcoSection]):
     ``temperature`` 0 is the paper's rule: the N highest, in descending order with ``preset:
     paper``.  A temperature above 0 departs from it: a draw without replacement by Gumbel top-N on
     z-scored entropies, ``z / temperature + Gumbel noise``, whose chance to be selected grows with
-    entropy; towards infinity it becomes the uniform draw.  ``skip_top`` leaves out the samples of
-    highest entropy as outliers (an option in the released code).
+    entropy; towards infinity it becomes the uniform draw.  ``temperature_end`` moves it from
+    interval to interval.  ``skip_top`` leaves out the samples of highest entropy as outliers (an
+    option in the released code).
+
+    Departures, too: no category gets more than ``max_category_share`` of N by score, as long as
+    others have samples left; and ``random_share`` of N is drawn uniformly from the rest.
     """
 
     def ranking(self, scores: Floats, rng: np.random.Generator) -> Ranking | None:
         settings = self.settings
-        if settings.skip_top > 0:  # whom to skip is known only when everybody has been scored
+        if settings.unlike_a_ranking() is not None:
             return None
         if settings.temperature == 0:
             return Ranking(1.0, np.zeros(len(scores)))
@@ -38,75 +51,122 @@ class EdcoStrategy(Strategy[EdcoSection]):
 
     def choose(self, evidence: Evidence, num_samples: int, rng: np.random.Generator) -> Selection:
         settings, scores = self.settings, evidence.scores
-        by_score, ranks = rank_descending(scores)
+        temperature = settings.temperature_at(evidence.interval)
         num_skipped = int(settings.skip_top * len(scores))
+        num_random = int(settings.random_share * num_samples)
+        is_candidate = np.ones(len(scores), bool)
+        is_candidate[highest(scores, num_skipped)] = False
         # In the order of the pool, so that noise meets the same sample whatever its score.
-        candidates = np.sort(by_score[num_skipped:])
+        candidates = np.flatnonzero(is_candidate)
         facts: dict[str, Any] = {
             "rule": "edco",
-            "temperature": settings.temperature,
+            "temperature": temperature,
             "num_samples": num_samples,
             "pool_size": len(scores),
             "num_skipped": num_skipped,
         }
-        if settings.temperature == 0:
-            reason = "top_n"
-            chosen = by_score[num_skipped : num_skipped + num_samples]
-        else:
-            reason = "tempered_draw"
-            mean, std = float(scores[candidates].mean()), float(scores[candidates].std())
-            logits = _logits(scores[candidates], mean, std, settings.temperature)
+        keys = scores[candidates]
+        if temperature > 0:
+            facts |= {"mean": float(keys.mean()), "std": float(keys.std())}
+            logits = _logits(keys, facts)
             keys = logits + rng.gumbel(size=len(candidates))
-            chosen = candidates[np.argsort(-keys, kind="stable")[:num_samples]]
-            race_time = _race_time(logits, num_samples)
-            facts |= {"mean": mean, "std": std, "race_time": race_time}
-        if settings.order == "shuffled":
-            chosen = rng.permutation(chosen)
+        categories = None
+        if settings.max_category_share is None:
+            drawn = highest(keys, num_samples - num_random)
+            if temperature > 0:
+                facts["race_time"] = race_time(logits, len(drawn))
         else:
-            chosen = chosen[np.argsort(ranks[chosen])]
-        return Selection(
-            ordinals=chosen.astype(np.int64),
-            scores=scores[chosen],
-            ranks=ranks[chosen],
-            # In the order of training, as everything here.
-            probabilities=inclusion_probability(scores[chosen], facts)
-            if reason == "tempered_draw"
-            else None,
-            reason=reason,
-            cutoff=float(scores[chosen].min()),
+            most = max(1, int(settings.max_category_share * num_samples))
+            codes = evidence.samples.categories.codes[candidates]
+            drawn = highest_within(keys, num_samples - num_random, codes, most)
+            names, full = evidence.samples.categories.names, full_categories(codes, drawn, most)
+            facts |= {"category_limit": most, "full": {names[code]: None for code in full}}
+            if temperature > 0:  # a category that is full had a race of its own
+                is_drawn = np.isin(np.arange(len(candidates)), drawn)
+                rest = ~np.isin(codes, full)
+                facts["race_time"] = race_time(logits[rest], int(is_drawn[rest].sum()))
+                for code in full:
+                    own = codes == code
+                    time = race_time(logits[own], int(is_drawn[own].sum()))
+                    facts["full"][names[code]] = time
+            categories = np.array(names, object)[codes]
+        num_by_score = len(drawn)
+        if num_random:
+            others = np.setdiff1d(np.arange(len(candidates)), drawn, assume_unique=True)
+            facts |= {"num_random": num_random, "random_chance": num_random / len(others)}
+            drawn = np.concatenate([drawn, rng.permutation(others)[:num_random]])
+        probabilities = None
+        if temperature > 0:
+            named = None if categories is None else categories[drawn]
+            probabilities = inclusion_probability(scores[candidates[drawn]], facts, named)
+        elif num_random:
+            is_random = np.arange(num_samples) >= num_by_score
+            probabilities = np.where(is_random, facts["random_chance"], 1.0)
+        chosen = candidates[drawn]
+        if settings.order == "shuffled":
+            order = rng.permutation(num_samples)
+        else:
+            order = np.lexsort((chosen, -scores[chosen]))
+        return selection_of(
+            evidence,
+            chosen[order],
+            reason="top_n" if temperature == 0 else "tempered_draw",
             facts=facts,
+            probabilities=None if probabilities is None else probabilities[order],
         )
 
+    @classmethod
+    def explain(cls, facts: dict[str, Any], sample: Candidate) -> Explanation:
+        num_by_score = facts["num_samples"] - facts.get("num_random", 0)
+        is_full = sample.category in facts.get("full", {})
+        at_limit = f"category '{sample.category}' had its limit of {facts.get('category_limit')}"
+        if not sample.is_selected and sample.rank <= facts["num_skipped"]:
+            skipped = f"among the {facts['num_skipped']} highest, which skip_top leaves out"
+            return Explanation(f"{skipped} ({sample.place})", 0.0)
+        if facts["temperature"] > 0:
+            chance = inclusion_probability(
+                np.array([sample.scores[-1]]), facts, np.array([sample.category], object)
+            )
+            how = f"drawn with probability {chance[0]:.3f} ({sample.place})"
+            if not sample.is_selected:
+                how = f"not drawn; its probability was {chance[0]:.3f} ({sample.place})"
+                how += f"; {at_limit}" if is_full else ""
+            return Explanation(how, float(chance[0]), by_score=True)
+        random = facts.get("random_chance")
+        if sample.is_selected:
+            if sample.probability not in (None, 1.0):
+                how = f"drawn at random from those not among the {num_by_score} highest"
+                return Explanation(f"{how} ({sample.place})", random)
+            return Explanation(f"among the {num_by_score} highest ({sample.place})", by_score=True)
+        how = f"not among the {num_by_score} highest ({sample.place})"
+        if "category_limit" in facts:
+            how += f"; {at_limit}" if is_full else ""
+        else:
+            how += f", {sample.rank - facts['num_skipped'] - num_by_score} places short"
+        if random is not None:
+            how += f", and not drawn at random (probability {random:.3f})"
+        return Explanation(how, random, by_score=True)
 
-def inclusion_probability(scores: Floats, facts: dict[str, Any]) -> Floats:
+
+def inclusion_probability(
+    scores: Floats, facts: dict[str, Any], categories: NDArray[Any] | None = None
+) -> Floats:
     """Chance of samples with these scores to be in the curriculum, from a selection's facts.
 
-    Gumbel top-N is a race of exponential clocks with rates exp(logit): the N first to ring are
-    selected.  With many samples the N-th rings at a nearly fixed time t, so a sample is in with
-    probability 1 - exp(-rate t).  ``race_time`` is ln t.
+    ``categories``, of the same shape: their names, where categories were limited.
     """
-    if facts["race_time"] is None:  # everybody is selected
-        return np.ones_like(scores)
-    logits = _logits(scores, facts["mean"], facts["std"], facts["temperature"])
-    chances: Floats = -np.expm1(-np.exp(np.minimum(logits + facts["race_time"], 50.0)))
-    return chances
+    logits = _logits(scores, facts)
+    chances = chances_to_win(logits, facts["race_time"])
+    if categories is not None:
+        for name, time in facts.get("full", {}).items():
+            own = categories == name
+            chances[own] = chances_to_win(logits[own], time)
+    by_chance: float = facts.get("random_chance", 0.0)
+    return chances + (1 - chances) * by_chance
 
 
-def _logits(scores: Floats, mean: float, std: float, temperature: float) -> Floats:
-    if std == 0:
+def _logits(scores: Floats, facts: dict[str, Any]) -> Floats:
+    if facts["std"] == 0:
         return np.zeros_like(scores)
-    return (scores - mean) / (std * temperature)
-
-
-def _race_time(logits: Floats, num_samples: int) -> float | None:
-    """ln t with sum over samples of 1 - exp(-exp(logit) t) = N, by bisection; None if N is all."""
-    if num_samples >= len(logits):
-        return None
-    low, high = -float(logits.max()) - 60.0, -float(logits.min()) + 60.0
-    while high - low > 1e-9 * max(1.0, abs(low), abs(high)):
-        middle = (low + high) / 2
-        expected = float(-np.expm1(-np.exp(np.minimum(logits + middle, 50.0))).sum())
-        low, high = (middle, high) if expected < num_samples else (low, middle)
-        if math.isclose(expected, num_samples, rel_tol=1e-9):
-            break
-    return (low + high) / 2
+    logits: Floats = (scores - facts["mean"]) / (facts["std"] * facts["temperature"])
+    return logits

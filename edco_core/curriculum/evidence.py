@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from edco_core.curriculum.text_statistics import statistics
 from edco_core.errors import InputError
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Samples:
 
     @cached_property
     def completion_chars(self) -> Ints:
-        """Shape (P,), the same of the reference answer."""
+        """Shape (P,), the same of the reference answer; 0 where there is none."""
         return _ints(self._read(["completion_chars"]).column(0))
 
     @cached_property
@@ -55,7 +56,12 @@ class Samples:
         codes = pc.fill_null(pc.index_in(column, pa.array(names, pa.string())), -1)
         return Categories(_ints(codes), tuple(names))
 
-    def texts(self) -> tuple[list[str], list[str]]:
+    @cached_property
+    def statistics(self) -> Floats:
+        """Shape (P, 10): ``STATISTICS`` of the texts (text_statistics.py).  Raises as texts."""
+        return statistics(*self.texts())
+
+    def texts(self) -> tuple[list[str], list[str | None]]:
         """Prompts and reference answers.  Raises InputError where the ledger has no texts."""
         table = self._read(["prompt", "completion"])
         if table.column(0).null_count:
@@ -149,4 +155,4 @@ def _no_samples(names: Sequence[str]) -> pa.Table:
 
 
 def _ints(column: pa.ChunkedArray) -> Ints:
-    return column.to_numpy().astype(np.int64)  # type: ignore[no-any-return]
+    return pc.fill_null(column, 0).to_numpy().astype(np.int64)  # type: ignore[no-any-return]

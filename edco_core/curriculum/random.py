@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edco_core.config import RandomSection
-from edco_core.curriculum.base import Strategy, rank_descending
-from edco_core.records import Selection
+from edco_core.curriculum.base import Candidate, Explanation, Strategy, selection_of
 
 if TYPE_CHECKING:
     from edco_core.curriculum.evidence import Evidence
+    from edco_core.records import Selection
 
 
 class RandomStrategy(Strategy[RandomSection]):
@@ -22,15 +22,20 @@ class RandomStrategy(Strategy[RandomSection]):
     """
 
     def choose(self, evidence: Evidence, num_samples: int, rng: np.random.Generator) -> Selection:
-        scores = evidence.scores
-        ordinals = rng.permutation(len(scores))[:num_samples].astype(np.int64)
-        _, ranks = rank_descending(scores)
-        return Selection(
-            ordinals=ordinals,
-            scores=scores[ordinals],
-            ranks=ranks[ordinals],
-            probabilities=np.full(num_samples, num_samples / len(scores)),
+        pool_size = len(evidence.scores)
+        return selection_of(
+            evidence,
+            rng.permutation(pool_size)[:num_samples],
             reason="random_draw",
-            cutoff=float(scores[ordinals].min()),
-            facts={"rule": "random", "num_samples": num_samples, "pool_size": len(scores)},
+            facts={"rule": "random", "num_samples": num_samples, "pool_size": pool_size},
+            probabilities=np.full(num_samples, num_samples / pool_size),
         )
+
+    @classmethod
+    def explain(cls, facts: dict[str, Any], sample: Candidate) -> Explanation:
+        chance = facts["num_samples"] / facts["pool_size"]
+        if sample.is_selected:
+            how = f"drawn uniformly, {facts['num_samples']} of {facts['pool_size']}"
+        else:
+            how = f"not drawn; every sample had probability {chance:.3f}"
+        return Explanation(how, chance)
