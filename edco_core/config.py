@@ -30,6 +30,7 @@ from edco_core.config_curriculum import RandomSection as RandomSection
 from edco_core.config_curriculum import refuse_unmet_needs
 from edco_core.config_errors import explain
 from edco_core.config_errors import nearest as nearest
+from edco_core.config_guard import refuse_guard
 from edco_core.config_rewards import Metric
 from edco_core.config_scoring import PrefixEntropySection as PrefixEntropySection
 from edco_core.config_scoring import ScoringSection as ScoringSection
@@ -228,6 +229,7 @@ class Config(_Section):
         refuse_selective_without_ranking(self.scoring.rescore, self.curriculum)
         refuse_vllm_for(self.scoring, self.model)
         refuse_unmet_needs(self.curriculum, self.scoring, self.training)
+        refuse_guard(self.curriculum, self.scoring)
         if self.data.eval is None and self.evaluation is not None:
             raise ValueError("evaluation would be ignored without data.eval; set that or remove it")
         if self.data.eval is None and self.run.keep_checkpoints == "best":

@@ -21,7 +21,7 @@ from edco_core.config_section import Section
 from edco_core.errors import ConfigError
 
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,29}")
-_SHARED = ("intervals", "top_n")
+_SHARED = ("intervals", "top_n", "guard")
 """Keys of ``curriculum`` that all strategies get."""
 _MAY_DIFFER = ("scoring", "training")
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from edco_core.config import Config, parse_config
 from edco_core.config_compare import Arm, Comparison
+from edco_core.config_guard import check_room
 from edco_core.errors import ConfigError
 from flows.prepare import Inputs, load_inputs
 
@@ -116,7 +117,7 @@ def num_scorings(config: Config, num_intervals: int) -> int:
 
     The loop scores the pool at every interval for the ledger's sake, whoever looks at it.
     """
-    return {"never": 0, "first": 1, "always": num_intervals}[config.curriculum.USES_SCORES]
+    return {"never": 0, "first": 1, "always": num_intervals}[config.curriculum.uses_scores()]
 
 
 def _planned_arm(arm: Arm, inputs: Inputs, comparison: Comparison, measure: Measure) -> PlannedArm:
@@ -143,8 +144,11 @@ def _planned_arm(arm: Arm, inputs: Inputs, comparison: Comparison, measure: Meas
         num_intervals, num_samples = fit(spent, limit, num_samples, size, arm.label)
     values = config.model_dump(mode="json")
     values["curriculum"] |= {"intervals": num_intervals, "top_n": num_samples}
+    for stage in values["curriculum"].get("stages", []):  # which have the same
+        del stage["strategy"]["intervals"], stage["strategy"]["top_n"]
     fitted = parse_config(values, f"compare: {arm.label}")
     fitted.curriculum.count(size)
+    check_room(fitted.curriculum, size)
     return PlannedArm(arm.label, fitted, plan(num_intervals, num_samples), cost)
 
 

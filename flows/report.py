@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 
 from edco_core.errors import EdcoError, InputError
 from flows.charts import draw_scores, draw_turnover, label_of, over_intervals, svg
-from flows.display import number, progress, say
+from flows.display import alarm_line, number, progress, say
 from flows.reading import Answer
 from flows.report_charts import Category, Curves, draw_categories, draw_curves, draw_data_map
 from flows.report_facts import (
@@ -125,6 +125,7 @@ def _ask(ledger: Ledger, run_id: str) -> Told:
             histories=aggregates.histories(
                 ledger, run_id, [row["sample_id"] for row in persistent]
             ),
+            alarms=ledger.alarms(run_id),
         )
 
 
@@ -195,6 +196,7 @@ class _Page:
             "categories": self._categories(told, categories) if categories else None,
             "categories_left_out": num_categories - len(categories),
             "intervals": told.intervals,
+            "alarms": [alarm_line(alarm) for alarm in told.alarms],
             "columns": columns_of(told.intervals),
             "persistent": [persistent_sample(told, row) for row in told.persistent],
             "config": yaml.safe_dump(told.config, sort_keys=False, allow_unicode=True),
