@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, StrictFloat, StrictInt, field_validator
 
+from edco_core.config_guard import GuardSection
 from edco_core.config_section import Section
 from edco_core.errors import ConfigError
 
@@ -30,6 +31,9 @@ class BaseCurriculumSection(Section):
 
     intervals: int = Field(8, ge=1, le=10_000, description="Turns of the loop.")
     top_n: StrictFloat | StrictInt = Field(0.25, description="Count, or fraction of the pool.")
+    guard: GuardSection | None = Field(
+        None, description="Watches the run: a control, alarms, and what they do. null: nothing."
+    )
 
     @field_validator("top_n")
     @classmethod

@@ -317,3 +317,53 @@ class Evaluation:
     seconds: float
     further: tuple[Measured, ...] = ()
     """What else was measured at that time, such as pass@k; its seconds are in the above."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """What the guard found wrong after an interval (edco_core/guard.py)."""
+
+    interval: int
+    alarm: str
+    """Which of the alarms, such as ``accuracy``."""
+    value: float
+    threshold: float
+    """The limit that ``value`` passed."""
+    action: str
+    """What came of it: the guard's ``on_alarm``."""
+    message: str
+    """For people."""
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonRow:
+    """One strategy in the table of a comparison; None is what is not known."""
+
+    label: str
+    strategy: str
+    n_seeds: int
+    """Finished runs, one of each seed."""
+    n_failed: int
+    metric: str
+    mean: float | None
+    """Of the metric after the last interval."""
+    ci_low: float | None
+    ci_high: float | None
+    tail_mean: float | None
+    """Of the metric, every category counted alike."""
+    difference: float | None
+    """To the reference, seed by seed."""
+    difference_low: float | None
+    difference_high: float | None
+    n_pairs: int
+    p_value: float | None
+    p_adjusted: float | None
+    p_sign_flip: float | None
+    steps: int
+    """Planned optimizer steps of a run."""
+    seconds: float | None
+    """Mean over runs: training, selection, and what the strategy pays for scoring."""
+    scoring_seconds: float | None
+    """Of these, for scoring."""
+    steps_to_reference: int | None
+    seconds_to_reference: float | None

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from edco_core.config import Config, GrpoSection, parse_config
 from edco_core.config_curriculum import check_categories
+from edco_core.config_guard import check_room
 from edco_core.config_rewards import BaseRewardSection
 from edco_core.config_scoring import PassRateSection
 from edco_core.curriculum.evidence import samples_of
@@ -63,6 +64,7 @@ def load_inputs(config: Config, store_url: str) -> Inputs:
     check_writable(Path(config.run.output_dir), "run.output_dir")
     pool, eval_pool = load_pools(config)
     config.curriculum.count(len(pool))
+    check_room(config.curriculum, len(pool))
     check_categories(config.curriculum, samples_of(pool))
     return Inputs(config, pool, eval_pool, parent)
 

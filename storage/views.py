@@ -280,6 +280,25 @@ JOIN datasets d ON d.dataset_key = r.dataset_key
 JOIN pool_samples p ON p.dataset_key = r.dataset_key AND p.ordinal = b.ordinal
 """
 
+# What the guard of a run (curriculum.guard) found wrong after an interval; action: what came of it.
+_ALARMS = """
+SELECT r.run_id, g.interval, g.alarm, g.value, g.threshold, g.action, g.message
+FROM runs r
+JOIN guard_alarms g ON g.run_key = r.run_key
+"""
+
+# The newest table of each comparison of strategies, a row for each.  difference: to random, seed
+# by seed (n_pairs of them); p_value: paired t; p_adjusted: the same, corrected for the number of
+# strategies; seconds: of training, and of scoring where the strategy needs the scores.
+_COMPARISONS = """
+SELECT
+    c.experiment, c.label, c.strategy, c.n_seeds, c.n_failed, c.metric, c.mean, c.ci_low,
+    c.ci_high, c.tail_mean, c.difference, c.difference_low, c.difference_high, c.n_pairs,
+    c.p_value, c.p_adjusted, c.p_sign_flip, c.steps, c.seconds, c.scoring_seconds,
+    c.steps_to_reference, c.seconds_to_reference, c.made_at
+FROM comparison_rows c
+"""
+
 VIEWS: dict[str, str] = {
     "run_summary": _RUN_SUMMARY,
     "interval_summary": _INTERVAL_SUMMARY,
@@ -298,6 +317,8 @@ VIEWS: dict[str, str] = {
     "rollout_texts": _ROLLOUT_TEXTS,
     "pass_rates": _PASS_RATES,
     "beliefs": _BELIEFS,
+    "alarms": _ALARMS,
+    "comparisons": _COMPARISONS,
 }
 """View name to the SELECT behind it."""
 

@@ -6,8 +6,8 @@ settings section in ``edco_core/config_strategies.py`` and one line in ``STRATEG
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from edco_core.curriculum.adarft import AdarftStrategy
 from edco_core.curriculum.answer_complexity import AnswerComplexityStrategy
@@ -27,6 +27,7 @@ from edco_core.curriculum.edco import EdcoStrategy
 from edco_core.curriculum.entropy_band import EntropyBandStrategy
 from edco_core.curriculum.evidence import Evidence, KnownEvidence
 from edco_core.curriculum.first_scores import FirstScoresStrategy
+from edco_core.curriculum.guarded import select_guarded
 from edco_core.curriculum.late_learned import LateLearnedStrategy
 from edco_core.curriculum.length import LengthStrategy
 from edco_core.curriculum.loss_reweighting import LossReweightingStrategy
@@ -38,6 +39,11 @@ from edco_core.curriculum.sec import SecStrategy
 from edco_core.curriculum.stages import StagesStrategy
 from edco_core.curriculum.vcrl import VcrlStrategy
 from edco_core.own import load_class
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from edco_core.records import Alarm, Selection
 
 STRATEGIES: Mapping[str, type[Strategy[Any]]] = {
     "adarft": AdarftStrategy,
@@ -71,6 +77,26 @@ def build_strategy(settings: Any) -> Strategy[Any]:
     return found(settings)
 
 
+def choose_curriculum(
+    section: Any,
+    evidence: Evidence,
+    num_samples: int,
+    rng: np.random.Generator,
+    *,
+    seed: int,
+    alarms: Sequence[Alarm] = (),
+) -> Selection:
+    """The next curriculum of a ``curriculum`` section, under its guard if it has one.
+
+    ``seed`` is the run's; ``alarms`` are those in the ledger.
+    """
+    if section.guard is None:
+        return build_strategy(section).select(evidence, num_samples, rng)
+    return select_guarded(
+        build_strategy, section, evidence, num_samples, rng, seed=seed, alarms=alarms
+    )
+
+
 __all__ = [
     "STRATEGIES",
     "Candidate",
@@ -80,6 +106,7 @@ __all__ = [
     "Ranking",
     "Strategy",
     "build_strategy",
+    "choose_curriculum",
     "derive_generator",
     "generator_from",
 ]
