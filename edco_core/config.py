@@ -30,6 +30,7 @@ from edco_core.config_curriculum import RandomSection as RandomSection
 from edco_core.config_curriculum import refuse_unmet_needs
 from edco_core.config_errors import explain
 from edco_core.config_errors import nearest as nearest
+from edco_core.config_guard import refuse_guard
 from edco_core.config_rewards import Metric
 from edco_core.config_scoring import PrefixEntropySection as PrefixEntropySection
 from edco_core.config_scoring import ScoringSection as ScoringSection
@@ -39,6 +40,7 @@ from edco_core.config_training import LOOP_OWNED_ARGS as LOOP_OWNED_ARGS
 from edco_core.config_training import GrpoSection as GrpoSection
 from edco_core.config_training import SftSection as SftSection
 from edco_core.config_training import TrainingSection as TrainingSection
+from edco_core.config_training import refuse_two_ways_to_sample
 from edco_core.config_yaml import read_yaml
 from edco_core.errors import ConfigError
 
@@ -228,6 +230,8 @@ class Config(_Section):
         refuse_selective_without_ranking(self.scoring.rescore, self.curriculum)
         refuse_vllm_for(self.scoring, self.model)
         refuse_unmet_needs(self.curriculum, self.scoring, self.training)
+        refuse_two_ways_to_sample(self.training, self.curriculum)
+        refuse_guard(self.curriculum, self.scoring)
         if self.data.eval is None and self.evaluation is not None:
             raise ValueError("evaluation would be ignored without data.eval; set that or remove it")
         if self.data.eval is None and self.run.keep_checkpoints == "best":
@@ -258,6 +262,17 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
     Raises ConfigError: no such file, not YAML, or settings that are wrong.
     """
+    values = read_values(path, overrides)
+    if "compare" in values:
+        raise ConfigError(
+            f"{path}: has a section 'compare', so it stands for many runs. "
+            f"Type: edco compare {path}"
+        )
+    return parse_config(values, source=str(path))
+
+
+def read_values(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """What a YAML file says, with overrides applied and nothing checked; raises ConfigError."""
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
@@ -276,7 +291,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
             f"{path}: expected sections ({', '.join(sorted(Config.model_fields))}), "
             f"found {type(values).__name__}. 'edco init' writes a file to start from."
         )
-    return parse_config(with_overrides(values, overrides), source=str(path))
+    return with_overrides(values, overrides)
 
 
 def with_overrides(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

@@ -9,6 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Discriminator, Field, StrictFloat, StrictInt, Tag, model_validator
 
 from edco_core.config_curriculum_base import BaseCurriculumSection, Needs, UsesScores
+from edco_core.config_rewarded import (
+    AdarftSection,
+    CuresSection,
+    DifficultyFilterSection,
+    MoppsSection,
+    PclSection,
+    ShuffleR1Section,
+    SpeedSection,
+    VcrlSection,
+)
 from edco_core.config_section import OWN, Section, for_forms, type_or_own
 from edco_core.config_strategies import (
     AnswerComplexitySection,
@@ -133,8 +143,11 @@ class EdcoSection(BaseCurriculumSection):
 
 
 _OneRule = (
-    Annotated[AnswerComplexitySection, Tag("answer_complexity")]
+    Annotated[AdarftSection, Tag("adarft")]
+    | Annotated[AnswerComplexitySection, Tag("answer_complexity")]
     | Annotated[CampusSection, Tag("campus")]
+    | Annotated[CuresSection, Tag("cures")]
+    | Annotated[DifficultyFilterSection, Tag("difficulty_filter")]
     | Annotated[DumpSection, Tag("dump")]
     | Annotated[DynamicPplSection, Tag("dynamic_ppl")]
     | Annotated[EdcoSection, Tag("edco")]
@@ -142,10 +155,15 @@ _OneRule = (
     | Annotated[LateLearnedSection, Tag("late_learned")]
     | Annotated[LengthSection, Tag("length")]
     | Annotated[LossReweightingSection, Tag("loss_reweighting")]
+    | Annotated[MoppsSection, Tag("mopps")]
+    | Annotated[PclSection, Tag("pcl")]
     | Annotated[PerplexitySection, Tag("perplexity")]
     | Annotated[RandomSection, Tag("random")]
     | Annotated[SecSection, Tag("sec")]
+    | Annotated[ShuffleR1Section, Tag("shuffle_r1")]
+    | Annotated[SpeedSection, Tag("speed")]
     | Annotated[StaticEntropySection, Tag("static_entropy")]
+    | Annotated[VcrlSection, Tag("vcrl")]
     | Annotated[OwnStrategySection, Tag(OWN)]
 )
 StageStrategy = Annotated[_OneRule, Discriminator(type_or_own), Field(json_schema_extra=for_forms)]
@@ -229,6 +247,9 @@ class StagesSection(BaseCurriculumSection):
 
     def parts(self) -> list[Any]:
         return [stage.strategy for stage in self.stages]
+
+    def at(self, interval: int) -> Any:
+        return self.stages[self.stage_at(interval)].strategy
 
     def needs(self) -> frozenset[Needs]:
         return frozenset[Needs]().union(*(part.needs() for part in self.parts()))

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, StrictFloat, StrictInt, field_validator
 
+from edco_core.config_guard import GuardSection
 from edco_core.config_section import Section
 from edco_core.errors import ConfigError
 
@@ -25,8 +26,14 @@ class BaseCurriculumSection(Section):
     USES_SCORES: ClassVar[UsesScores] = "always"
     """Which intervals' scores it looks at, and so what a comparison at equal cost charges for."""
 
+    SAMPLES_ANSWERS: ClassVar[bool] = False
+    """Whether it also decides how a step of reinforcement learning samples its answers."""
+
     intervals: int = Field(8, ge=1, le=10_000, description="Turns of the loop.")
     top_n: StrictFloat | StrictInt = Field(0.25, description="Count, or fraction of the pool.")
+    guard: GuardSection | None = Field(
+        None, description="Watches the run: a control, alarms, and what they do. null: nothing."
+    )
 
     @field_validator("top_n")
     @classmethod
@@ -51,6 +58,10 @@ class BaseCurriculumSection(Section):
     def parts(self) -> list[Any]:
         """The sections of all strategies it is made of: itself, unless it is made of others."""
         return [self]
+
+    def at(self, interval: int) -> Any:
+        """The section of the one strategy that has its turn in an interval."""
+        return self
 
     def needs(self) -> frozenset[Needs]:
         """``NEEDS``, and what the settings add to it."""

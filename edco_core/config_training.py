@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from edco_core.config_rewards import RewardSection
 from edco_core.config_section import Section, for_forms
+
+if TYPE_CHECKING:
+    from edco_core.config_curriculum import CurriculumSection
 
 LOOP_OWNED_ARGS: dict[str, str] = {
     "output_dir": "run.output_dir",
@@ -167,6 +170,25 @@ class GrpoSection(BaseTrainingSection):
                 "count the answers passed over; use group or none"
             )
         return self
+
+
+def refuse_two_ways_to_sample(
+    training: SftSection | GrpoSection, curriculum: CurriculumSection
+) -> None:
+    """Raise ValueError where the curriculum samples answers and the rest does not go with that."""
+    kinds = [part.type for part in curriculum.parts() if part.SAMPLES_ANSWERS]
+    if not (isinstance(training, GrpoSection) and kinds):
+        return
+    if training.skip_without_signal:
+        raise ValueError(
+            f"training.skip_without_signal does not go with curriculum.type: {kinds[0]}, which "
+            "itself decides how answers are sampled; remove it, or use another strategy"
+        )
+    if training.args.get("scale_rewards") == "batch":
+        raise ValueError(
+            f"training.args.scale_rewards: batch does not go with curriculum.type: {kinds[0]}: it "
+            "would count answers that are not trained on; use group or none"
+        )
 
 
 TrainingSection = Annotated[

@@ -61,6 +61,10 @@ class StopRequested(EdcoError):
     """A signal asked for a clean stop and a safe point was reached: the run can be resumed."""
 
 
+class GuardStop(StopRequested):
+    """The guard of a run stopped it (curriculum.guard.on_alarm): resuming acknowledges that."""
+
+
 class WithheldError(EdcoError):
     """Stands for an error whose own words may quote samples that are not to be kept anywhere."""
 

@@ -212,6 +212,31 @@ class TrainingStep:
 
 
 @dataclass(frozen=True, slots=True)
+class GradientTerms:
+    """How strongly answers pull at the trained parameters, g = gradient of log p(answer | prompt):
+    arrays of one length, NaN where nothing was measured."""
+
+    correct: Floats
+    """Mean of |g|^2 over correct answers."""
+    wrong: Floats
+    """The same of the others."""
+    gap: Floats
+    """|mean g of the correct - mean g of the others|^2."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What earlier intervals tell of samples whose answers are about to be sampled."""
+
+    beliefs: Beliefs | None
+    """Those that the curriculum was selected by."""
+    measured: Ints | None = None
+    """Ordinals of the samples whose gradients were measured, ascending."""
+    gradients: GradientTerms | None = None
+    """The newest measurement of each of them."""
+
+
+@dataclass(frozen=True, slots=True)
 class RolloutGroups:
     """Answers sampled and rewarded together in reinforcement learning: arrays of one length G,
     an entry per prompt and optimizer step, in the order they were sampled."""
@@ -232,6 +257,10 @@ class RolloutGroups:
     """Generated tokens per answer."""
     truncated_share: Floats
     """Of the answers, cut off at their longest length."""
+    n_trained: Ints | None = None
+    """Answers trained on, a repeated one counted again; None: all n where there is a slot."""
+    gradients: GradientTerms | None = None
+    """Only where they were measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,3 +317,53 @@ class Evaluation:
     seconds: float
     further: tuple[Measured, ...] = ()
     """What else was measured at that time, such as pass@k; its seconds are in the above."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """What the guard found wrong after an interval (edco_core/guard.py)."""
+
+    interval: int
+    alarm: str
+    """Which of the alarms, such as ``accuracy``."""
+    value: float
+    threshold: float
+    """The limit that ``value`` passed."""
+    action: str
+    """What came of it: the guard's ``on_alarm``."""
+    message: str
+    """For people."""
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonRow:
+    """One strategy in the table of a comparison; None is what is not known."""
+
+    label: str
+    strategy: str
+    n_seeds: int
+    """Finished runs, one of each seed."""
+    n_failed: int
+    metric: str
+    mean: float | None
+    """Of the metric after the last interval."""
+    ci_low: float | None
+    ci_high: float | None
+    tail_mean: float | None
+    """Of the metric, every category counted alike."""
+    difference: float | None
+    """To the reference, seed by seed."""
+    difference_low: float | None
+    difference_high: float | None
+    n_pairs: int
+    p_value: float | None
+    p_adjusted: float | None
+    p_sign_flip: float | None
+    steps: int
+    """Planned optimizer steps of a run."""
+    seconds: float | None
+    """Mean over runs: training, selection, and what the strategy pays for scoring."""
+    scoring_seconds: float | None
+    """Of these, for scoring."""
+    steps_to_reference: int | None
+    seconds_to_reference: float | None

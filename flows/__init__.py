@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import logging
 import os
+import warnings
 
 QUIET_LIBRARIES = {
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",  # the bars are ours
@@ -11,6 +14,17 @@ QUIET_LIBRARIES = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 """Environment of every process that loads models; the user's own values stay."""
+
+
+def quiet_libraries() -> None:
+    """For the start of a process: libraries say only what users can do something about."""
+    atexit.register(say_nothing_more)  # first registered, so the last to be called
+    # TRL, PEFT and transformers warn about each other's renamed settings; users can do nothing.
+    warnings.simplefilter("ignore", FutureWarning)
+    for key, value in QUIET_LIBRARIES.items():
+        os.environ.setdefault(key, value)
+    # PEFT imports it wherever it is installed, and it complains of what only it would use.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 def say_nothing_more() -> None:

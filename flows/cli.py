@@ -9,18 +9,15 @@ Longer than 400 lines: one short function per command, all of them in one place.
 
 from __future__ import annotations
 
-import atexit
 import json
-import logging
 import os
 import sys
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from flows import QUIET_LIBRARIES, say_nothing_more
+from flows import quiet_libraries
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,19 +106,27 @@ def validate(
     as_json: JsonOption = False,
 ) -> None:
     """Check configuration, data, model and ledger without training; show the plan."""
-    from edco_core.config import load_config
+    from edco_core.config import parse_config, read_values
 
-    loaded = load_config(config, overrides or [])
-    from flows.plan import describe
+    values, verb = read_values(config, overrides or []), "run"
+    if "compare" in values:
+        from edco_core.config_compare import load_comparison
+        from flows.compare_launch import describe_comparison
 
-    facts = describe(loaded, loaded.store_url(store))
+        verb, compared = "compare", load_comparison(config, overrides or [])
+        facts = describe_comparison(compared, compared.store_url(store))
+    else:
+        loaded = parse_config(values, source=str(config))
+        from flows.plan import describe
+
+        facts = describe(loaded, loaded.store_url(store))
     if as_json:
         _print_json(facts)
         return
     width = max(len(key) for key in facts)
     for key, value in facts.items():
         print(f"{key.replace('_', ' '):<{width}}  {value}")
-    _say(f"everything is in order; to start: edco run {config}")
+    _say(f"everything is in order; to start: edco {verb} {config}")
 
 
 @app.command()
@@ -391,6 +396,48 @@ def replay(
 
 
 @app.command()
+def compare(
+    config: ConfigArg,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="A page with plots to write.", metavar="FILE.html"),
+    ] = None,
+    show: Annotated[
+        bool, typer.Option("--show", help="The table of what is finished by now; run nothing.")
+    ] = False,
+    overrides: SetOption = None,
+    store: StoreOption = None,
+    offline: OfflineOption = False,
+    as_json: JsonOption = False,
+    as_csv: CsvOption = False,
+) -> None:
+    """Strategies x seeds at one budget, tested against random; again, to carry on."""
+    from edco_core.config_compare import load_comparison
+
+    _refuse_both(as_json, as_csv)
+    loaded = load_comparison(config, overrides or [])
+    store_url = loaded.store_url(store)
+    from flows.compare_launch import compare_strategies, show_comparison
+
+    if output is not None:
+        from flows.report import check_page
+
+        check_page(output)
+    if show:
+        result = show_comparison(loaded, store_url)
+    else:
+        result = compare_strategies(loaded, config, store_url, offline=offline)
+    _answer(result.answer(), as_json, as_csv)
+    if output is not None:
+        from flows.compare_page import write_page
+
+        write_page(result, output)
+        _say(f"written to {output}")
+    if not show and result.num_finished < len(result.runs):
+        raise typer.Exit(1)
+
+
+@app.command()
 def report(
     run_ids: Annotated[
         list[str],
@@ -557,13 +604,7 @@ def db_copy(
 
 def main() -> NoReturn:
     """Run the command line; one message for every mistake, and the exit code for it."""
-    atexit.register(say_nothing_more)  # first registered, so the last to be called
-    # TRL, PEFT and transformers warn about each other's renamed settings; users can do nothing.
-    warnings.simplefilter("ignore", FutureWarning)
-    for key, value in QUIET_LIBRARIES.items():
-        os.environ.setdefault(key, value)
-    # PEFT imports it wherever it is installed, and it complains of what only it would use.
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    quiet_libraries()
     try:
         app(prog_name="edco", standalone_mode=True)
     except KeyboardInterrupt:

@@ -6,7 +6,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -19,6 +19,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from edco_core.records import Alarm
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +105,23 @@ def collapse_alarm(intervals: Sequence[int], alarm_share: float) -> str:
         f"below {alarm_share:.0%} of the first interval's (training.entropy_alarm). More KL "
         "(args.beta), a lower learning rate or a wider curriculum (curriculum.temperature) slow "
         "that down."
+    )
+
+
+_AFTER_ALARM = {
+    "warn": "nothing is changed",
+    "temper": "the temperature is doubled from the next interval on",
+    "fall_back_random": "curricula are drawn at random from the next interval on",
+    "stop": "the run stops",
+}
+"""What comes of an alarm."""
+
+
+def alarm_line(alarm: Alarm) -> str:
+    """An alarm of the guard, for people."""
+    return (
+        f"ALARM {alarm.alarm}, interval {alarm.interval}: {alarm.message} "
+        f"({_AFTER_ALARM[alarm.action]})"
     )
 
 

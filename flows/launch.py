@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from edco_core.config import DEFAULT_STORE_URL, Config
 from edco_core.errors import EdcoError, InputError, LeaseLostError, StopRequested
@@ -26,6 +26,8 @@ from storage import masked, open_ledger, queries
 if TYPE_CHECKING:
     from flows.open_run import OpenRun
     from storage import Ledger
+
+ConfigT = TypeVar("ConfigT", bound=Config)
 
 
 def start_run(config: Config, store_url: str, run_id: str | None, *, offline: bool = False) -> str:
@@ -45,7 +47,7 @@ def resume_run(prefix: str, store_url: str, *, offline: bool = False) -> None:
     _carry_out(lambda: begin.reopen(store_url, run_id), store_url, offline)
 
 
-def _without_address(config: Config) -> Config:
+def without_address(config: ConfigT) -> ConfigT:
     """Prefect stores parameters and shows them; the ledger's address may hold a password."""
     return config.model_copy(update={"store": config.store.model_copy(update={"url": None})})
 
@@ -71,7 +73,7 @@ def _carry_out(own: Callable[[], OpenRun], store_url: str, offline: bool) -> Non
                     f"{run.plan.samples_per_interval} out of {len(run.pool)} samples, "
                     f"{run.plan.total_steps} steps; ready after {time.perf_counter() - began:.1f} s"
                 )
-                finetune(_without_address(run.config), run.run_id)
+                finetune(without_address(run.config), run.run_id)
             # From the UI; or SIGTERM while Prefect's own handler was in place.
             except (Pause, TerminationSignal) as error:
                 _say_how_to_go_on(run.run_id, error, store_url)

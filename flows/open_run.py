@@ -113,6 +113,7 @@ class OpenRun:
     def trainer(self) -> IntervalTrainer[Any]:
         return build_trainer(
             self.config.training, self.pool, self.host, self.plan,
+            curriculum=self.config.curriculum,
             run_id=self.run_id, run_dir=self.run_dir, seed=self.config.run.seed,
         )  # fmt: skip
 
@@ -325,6 +326,7 @@ def create(
     run_dir = Path(spec.run_dir)
     trainer = build_trainer(
         prepared.config.training, prepared.pool, host, prepared.plan,
+        curriculum=prepared.config.curriculum,
         run_id=run_id, run_dir=run_dir, seed=prepared.config.run.seed,
     )  # fmt: skip
     try:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from edco_core.config import Config, GrpoSection, KeepCheckpoints
-from edco_core.config_training import DEFAULT_REDRAWS
+from edco_core.config import Config, CurriculumSection, GrpoSection, KeepCheckpoints
 from flows.prepare import check_ledger, check_texts, complete, load_inputs
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ def describe(config: Config, store_url: str) -> dict[str, Any]:
         "texts_in_ledger": "kept" if config.store.keep_texts else "not kept",
     }
     if isinstance(config.training, GrpoSection):
-        facts |= _budget_of_rollouts(config.training, plan)
+        facts |= _budget_of_rollouts(config.training, config.curriculum, plan)
     if prepared.eval_pool is not None and config.evaluation is not None:
         measured = [config.evaluation.metric.type]
         if config.evaluation.pass_at_k is not None:
@@ -48,23 +47,23 @@ def describe(config: Config, store_url: str) -> dict[str, Any]:
     return facts
 
 
-def _budget_of_rollouts(training: GrpoSection, plan: Plan) -> dict[str, Any]:
+def _budget_of_rollouts(
+    training: GrpoSection, curriculum: CurriculumSection, plan: Plan
+) -> dict[str, Any]:
     """What is sampled; where groups are passed over it is known only afterwards."""
-    from edco_core.training.grpo import num_answers
+    from edco_core.training.sampling import build_sampling, num_answers
 
-    per_prompt = num_answers(training)
-    rounds = plan.total_steps // plan.steps_per_round
-    answers = rounds * plan.slots_per_step * per_prompt
-    facts: dict[str, Any] = {
+    per_prompt, prompts = num_answers(training), plan.slots_per_step
+    rounds = plan.steps_per_interval // plan.steps_per_round
+    rules = [build_sampling(training, curriculum.at(i)) for i in range(plan.num_intervals)]
+    least = rounds * len(rules) * prompts * per_prompt
+    most = rounds * sum(rule.most_answers(prompts, per_prompt) for rule in rules)
+    return {
         "rewards": ", ".join(f"{each.type} x {each.weight:g}" for each in training.rewards),
         "answers_per_prompt": per_prompt,
         "kl_reference": training.kl_reference if training.args.get("beta") else "none (no beta)",
-        "answers_sampled": answers,
+        "answers_sampled": least if most == least else f"{least} to {most}",
     }
-    if training.skip_without_signal:
-        most = answers * (1 + (training.max_redraws or DEFAULT_REDRAWS))
-        facts["answers_sampled"] = f"{answers} to {most}"
-    return facts
 
 
 def _kept(keep: KeepCheckpoints) -> str:

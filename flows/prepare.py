@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from edco_core.config import Config, GrpoSection, parse_config
 from edco_core.config_curriculum import check_categories
+from edco_core.config_guard import check_room
 from edco_core.config_rewards import BaseRewardSection
 from edco_core.config_scoring import PassRateSection
 from edco_core.curriculum.evidence import samples_of
@@ -63,6 +64,7 @@ def load_inputs(config: Config, store_url: str) -> Inputs:
     check_writable(Path(config.run.output_dir), "run.output_dir")
     pool, eval_pool = load_pools(config)
     config.curriculum.count(len(pool))
+    check_room(config.curriculum, len(pool))
     check_categories(config.curriculum, samples_of(pool))
     return Inputs(config, pool, eval_pool, parent)
 
@@ -75,7 +77,7 @@ def complete(inputs: Inputs) -> Prepared:
     from edco_core.loading import check_model, pinned
     from edco_core.prompts import check_chat_template
     from edco_core.scoring import check_engine
-    from edco_core.training import make_plan
+    from edco_core.training import build_sampling, make_plan
 
     config = inputs.config
     plan = make_plan(
@@ -83,6 +85,9 @@ def complete(inputs: Inputs) -> Prepared:
         num_intervals=config.curriculum.intervals,
         samples_per_interval=config.curriculum.count(len(inputs.pool)),
     )
+    if isinstance(config.training, GrpoSection):
+        for part in config.curriculum.parts():
+            build_sampling(config.training, part)  # refuses what does not go together
     check_engine(config.scoring)
     # The folder that 'run:…' stands for may not have been made yet; its tokenizer is the base's.
     tokenizer = check_model(inputs.parent.base if inputs.parent else config.model)

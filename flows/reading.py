@@ -6,13 +6,13 @@ import csv
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from edco_core.collapse import collapsed
 from edco_core.retention import num_bytes
-from flows.display import collapse_alarm, interval_columns, number, print_table
+from flows.display import alarm_line, collapse_alarm, interval_columns, number, print_table
 from flows.texts import with_texts
 from storage import Ledger, queries
 from storage.queries import Rows
@@ -127,12 +127,15 @@ def show_run(ledger: Ledger, prefix: str) -> Answer:
             f"judge: {usage['num_requests']} answers judged, {usage['input_tokens']} tokens read "
             f"and {usage['output_tokens']} written, cost {usage['cost']:.4g}"
         )
+    alarms = ledger.alarms(run_id)
+    after += map(alarm_line, alarms)
     checkpoints = [_with_size(row) for row in queries.checkpoints(ledger, run_id)]
     if checkpoints:
         after.append(_on_disk(checkpoints))
     facts = {
         "run": run, "intervals": rows, "evaluations": evaluations, "checkpoints": checkpoints,
         "judge": usage,
+        "alarms": [asdict(alarm) for alarm in alarms],
     }  # fmt: skip
     return Answer(facts, rows, interval_columns(rows, run["metric"]), lines=lines, after=after)
 
@@ -152,7 +155,7 @@ def _rollout_lines(rows: Sequence[dict[str, Any]], alarm_share: float) -> list[s
         f"{total['n_groups']} groups without signal"
     )
     if total["n_passed_over"]:
-        line += f", of which {total['n_passed_over']} passed over and not trained on"
+        line += f"; {total['n_passed_over']} groups were passed over and not trained on"
     lines = [line]
     is_collapsed = collapsed([row["policy_entropy"] for row in sampled], alarm_share)
     if any(is_collapsed):
@@ -249,7 +252,8 @@ def why_sample(ledger: Ledger, prefix: str, sample: str, interval: int | None) -
     whole = queries.why(ledger, run_id, sample)
     (found,), history = with_texts(ledger, run_id, [whole["sample"]]), whole["history"]
     facts = whole if interval is None else queries.at_interval(whole, interval)
-    explained = (_explained(row, history, found) for row in facts["history"])
+    control = _is_control(ledger, run_id, found)
+    explained = (_explained(row, history, found, control) for row in facts["history"])
     rows = Rows((*history.columns, "missed_by", "explanation"), explained)
     is_dated = any(row["scored_at_interval"] != row["interval"] for row in rows)
     rule = _rule(rows)
@@ -303,7 +307,24 @@ def _rule(history: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     }
 
 
-def _explained(row: dict[str, Any], history: Rows, sample: dict[str, Any]) -> dict[str, Any]:
+def _is_control(ledger: Ledger, run_id: str, sample: dict[str, Any]) -> bool:
+    """Whether the run's guard keeps the sample apart."""
+    config = ledger.run_state(run_id).config
+    guard = config.get("curriculum", {}).get("guard")
+    if guard is None:
+        return False
+    # Reading commands otherwise load no NumPy.
+    from edco_core.config_guard import GuardSection
+    from edco_core.curriculum.guarded import control_of
+
+    pool_size = queries.run(ledger, run_id)["pool_size"]
+    control = control_of(GuardSection(**guard), pool_size, config["run"]["seed"])
+    return bool(sample["ordinal"] in control)
+
+
+def _explained(
+    row: dict[str, Any], history: Rows, sample: dict[str, Any], is_control: bool
+) -> dict[str, Any]:
     """A row of a sample's history with one interval's decision about it.
 
     ``missed_by`` is how much lower the score of a sample left out was than the lowest selected
@@ -313,6 +334,9 @@ def _explained(row: dict[str, Any], history: Rows, sample: dict[str, Any]) -> di
     row = {**row, "missed_by": None}
     if rule is None:
         return row | {"explanation": "scored; no curriculum has been selected yet"}
+    if is_control:
+        how = "kept apart as control and never selected (curriculum.guard)"
+        return row | {"probability": 0.0, "explanation": f"out: {how}"}
     # Only here are strategies needed; reading commands otherwise load no NumPy.
     from edco_core.curriculum import STRATEGIES, Candidate, Strategy
 
@@ -323,14 +347,21 @@ def _explained(row: dict[str, Any], history: Rows, sample: dict[str, Any]) -> di
         **{name: row[name] for name in ("rank", "probability", "reason")},
         **{name: sample[name] for name in ("category", "prompt_chars", "prompt", "completion")},
         completion_chars=sample["completion_chars"] or 0,
+        answers=tuple(
+            None if each["n_answers"] is None else (each["n_answers"], each["n_correct"])
+            for each in history
+            if each["interval"] < row["interval"]
+        ),
+        belief=None if row["alpha"] is None else (row["alpha"], row["beta"]),
     )
     told = STRATEGIES.get(rule.get("rule", ""), Strategy).explain(rule, candidate)
     row["probability"] = told.probability
+    guarded = f"; {rule['guard']}" if "guard" in rule else ""
     if row["selected"]:
-        return row | {"explanation": f"in, at position {row['position']}: {told.how}"}
+        return row | {"explanation": f"in, at position {row['position']}: {told.how}{guarded}"}
     if told.by_score and row["cutoff"] is not None:
         row["missed_by"] = row["cutoff"] - row["score"]
-    return row | {"explanation": f"out: {told.how}{_distance(row)}"}
+    return row | {"explanation": f"out: {told.how}{_distance(row)}{guarded}"}
 
 
 def _distance(row: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from edco_core.config import parse_config, with_overrides
 from edco_core.config_curriculum import check_categories
-from edco_core.curriculum import build_strategy, generator_from
+from edco_core.curriculum import choose_curriculum, generator_from
 from edco_core.errors import InputError
 from flows.evidence import LedgerEvidence, kept_samples
 from flows.reading import Answer
@@ -45,15 +45,18 @@ def replay_run(
     # Stored scores are what there is, whoever was scored when; not every strategy goes with that.
     values["scoring"] = {k: v for k, v in values["scoring"].items() if k != "rescore"}
     if strategy is not None:
-        kept = {key: values["curriculum"][key] for key in ("intervals", "top_n")}
+        own = values["curriculum"]
+        kept = {key: own[key] for key in ("intervals", "top_n")}
+        if own.get("guard") is not None:  # its control is kept apart, its alarms are not theirs
+            kept["guard"] = own["guard"] | {"on_alarm": "warn"}
         values["curriculum"] = {"type": strategy, **kept}
     values = with_overrides(values, [f"curriculum.{each}" for each in overrides])
     config = parse_config(values, source=f"curriculum of run {run_id}")
     same_rule = values["curriculum"] == state.config["curriculum"]
-    rule = build_strategy(config.curriculum)
     num_samples = config.curriculum.count(pool_size)
     samples, num_intervals = kept_samples(ledger, state.dataset_id), config.curriculum.intervals
     check_categories(config.curriculum, samples)
+    alarms = ledger.alarms(run_id) if same_rule else ()
     made: Selection | None = None
 
     rows: list[dict[str, Any]] = []
@@ -67,7 +70,10 @@ def replay_run(
             )
         if not same_rule:  # another strategy goes on from what it itself would have remembered
             evidence.after(made)
-        again = made = rule.select(evidence, num_samples, generator_from(stored.generator))
+        again = made = choose_curriculum(
+            config.curriculum, evidence, num_samples, generator_from(stored.generator),
+            seed=config.run.seed, alarms=alarms,
+        )  # fmt: skip
         both = len(np.intersect1d(stored.ordinals, again.ordinals))
         rows.append(
             {

@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 
 from edco_core.errors import EdcoError, InputError
 from flows.charts import draw_scores, draw_turnover, label_of, over_intervals, svg
-from flows.display import number, progress, say
+from flows.display import alarm_line, number, progress, say
 from flows.reading import Answer
 from flows.report_charts import Category, Curves, draw_categories, draw_curves, draw_data_map
 from flows.report_facts import (
@@ -74,9 +74,8 @@ def write_report(prefixes: Sequence[str], path: Path, store_url: str) -> Answer:
     Raises InputError for a name that does not end in .html, and for a place that cannot be
     written to, before anything is read; NotFoundError for an unknown run.
     """
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise InputError(f"-o {path}: the report is a web page; name a file that ends in .html.")
-    with _replacing(path) as file:
+    check_page(path)
+    with replacing(path) as file:
         ledger = open_ledger(store_url, read_only=True, on_wait=say)
         run_ids = list(dict.fromkeys(ledger.find_run(prefix) for prefix in prefixes))
         with progress("report") as on_progress:
@@ -91,8 +90,14 @@ def write_report(prefixes: Sequence[str], path: Path, store_url: str) -> Answer:
     return Answer(facts, rows, {"run_id": "run", "status": "status"}, after=[f"written to {path}"])
 
 
+def check_page(path: Path) -> None:
+    """Raise InputError for a file that is not named like a page."""
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"-o {path}: the report is a web page; name a file that ends in .html.")
+
+
 @contextmanager
-def _replacing(path: Path) -> Iterator[TextIO]:
+def replacing(path: Path) -> Iterator[TextIO]:
     """A file that takes its name when it is complete."""
     if path.is_dir():
         raise InputError(f"-o {path} is a folder; name a file in it.")
@@ -132,6 +137,7 @@ def _ask(ledger: Ledger, run_id: str) -> Told:
             histories=aggregates.histories(
                 ledger, run_id, [row["sample_id"] for row in persistent]
             ),
+            alarms=ledger.alarms(run_id),
         )
 
 
@@ -205,6 +211,7 @@ class _Page:
             "categories": self._categories(told, categories) if categories else None,
             "categories_left_out": num_categories - len(categories),
             "intervals": told.intervals,
+            "alarms": [alarm_line(alarm) for alarm in told.alarms],
             "columns": columns_of(told.intervals),
             "persistent": [persistent_sample(told, row) for row in told.persistent],
             "config": yaml.safe_dump(told.config, sort_keys=False, allow_unicode=True),

@@ -9,6 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from edco_core.records import Alarm
 from flows.charts import label_of
 from flows.display import number
 from flows.reading import live_status
@@ -35,6 +36,7 @@ class Told:
     """Columns and rows of the data map."""
     persistent: Rows
     histories: dict[str, list[dict[str, Any]]]
+    alarms: Sequence[Alarm] = ()
 
     @property
     def run_id(self) -> str:

@@ -29,14 +29,14 @@ from prefect.logging.handlers import APILogHandler
 
 from edco_core.collapse import collapsed
 from edco_core.config import GrpoSection
-from flows.display import OnProgress, number
+from flows.display import OnProgress, alarm_line, number
 from storage import queries
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
 
     from edco_core.config import Config
-    from edco_core.records import Checkpoint
+    from edco_core.records import Alarm, Checkpoint
     from flows.open_run import OpenRun
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,12 @@ class Shown:
     def open(self) -> Iterator[None]:
         """Send our packages' log to the server, and wait a moment for the last pictures."""
         handler = APILogHandler()
-        loggers = [logging.getLogger(name) for name in _OUR_PACKAGES]
+        loggers = [
+            each
+            for each in map(logging.getLogger, _OUR_PACKAGES)
+            # A flow inside another: its lines are sent already.
+            if not any(isinstance(sends, APILogHandler) for sends in each.handlers)
+        ]
         levels = [each.level for each in loggers]
         for each in loggers:
             each.addHandler(handler)
@@ -103,7 +108,7 @@ class Shown:
             if artifact:
                 update_progress_artifact(artifact[0], share, description=text)
                 return
-            key = _key(f"{label}-{self._flow_run.id.hex[:8]}")
+            key = artifact_key(f"{label}-{self._flow_run.id.hex[:8]}")
             made = create_progress_artifact(share, key=key, description=text)
             assert isinstance(made, UUID)
             artifact.append(made)
@@ -125,15 +130,21 @@ class Shown:
     def show_interval(self, run: OpenRun, rows: queries.Rows, checkpoint: Checkpoint) -> None:
         """A table and a chart of all intervals so far, and where the files are."""
         facts = queries.run(run.ledger, run.run_id)
+        alarms = run.ledger.alarms(run.run_id)
 
         def show() -> None:
             from flows.charts import interval_chart  # matplotlib, which takes a second
 
-            key, run_id = _key(run.run_id), run.run_id
+            key, run_id = artifact_key(run.run_id), run.run_id
             create_table_artifact(
-                table(rows, run.config),
+                table(rows, run.config, alarms),
                 key=f"{key}-intervals",
-                description=f"Run {run_id}: scores, turnover and metric, interval by interval.",
+                description="\n\n".join(
+                    [
+                        f"Run {run_id}: scores, turnover and metric, interval by interval.",
+                        *map(alarm_line, alarms),
+                    ]
+                ),
             )
             picture = base64.b64encode(interval_chart(rows, facts)).decode()
             create_image_artifact(
@@ -185,7 +196,9 @@ _OF_ROLLOUTS = (
 )  # fmt: skip
 
 
-def table(rows: Sequence[dict[str, Any]], config: Config) -> list[dict[str, str]]:
+def table(
+    rows: Sequence[dict[str, Any]], config: Config, alarms: Sequence[Alarm] = ()
+) -> list[dict[str, str]]:
     """The cells of the table artifact, a row for each interval."""
     names: tuple[str, ...] = _TABLE
     metric = config.evaluation.metric.type if config.evaluation else "metric"
@@ -197,6 +210,11 @@ def table(rows: Sequence[dict[str, Any]], config: Config) -> list[dict[str, str]
             cells, collapsed(entropies, config.training.entropy_alarm), strict=True
         ):
             row["collapsed"] = "ALARM" if is_collapsed else "no"
+    if config.curriculum.guard is not None:
+        names += ("alarms",)
+        for row in cells:
+            raised = [alarm.alarm for alarm in alarms if alarm.interval == row["interval"]]
+            row["alarms"] = ", ".join(raised) or "none"
     return [
         {name: number(row.get(name)) for name in names} | {metric: number(row["metric"])}
         for row in cells
@@ -212,7 +230,7 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def _key(text: str) -> str:
+def artifact_key(text: str) -> str:
     """Prefect allows small letters, digits and dashes."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 

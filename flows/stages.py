@@ -23,13 +23,14 @@ from edco_core.checkpoints import (
 )
 from edco_core.collapse import collapsed
 from edco_core.config import GrpoSection
-from edco_core.curriculum import Ranking, derive_generator
+from edco_core.curriculum import Ranking, choose_curriculum, derive_generator
 from edco_core.errors import LedgerError, StopRequested
-from edco_core.records import BASELINE_INTERVAL, Checkpoint, Evaluation, ScoreHistory
+from edco_core.records import BASELINE_INTERVAL, Checkpoint, Evaluation, Known, ScoreHistory
 from edco_core.rewards import judges_usage
 from edco_core.scoring.rescoring import Rescored, rescore
-from flows.display import collapse_alarm, number, say
+from flows.display import alarm_line, collapse_alarm, number, say
 from flows.evidence import LedgerEvidence
+from flows.guarding import stop_on, watch
 from flows.open_run import OpenRun
 from flows.prepare import rewards_of
 from flows.retention import apply_retention
@@ -133,7 +134,10 @@ def select_curriculum(run: OpenRun, interval: int) -> None:
         run.samples,
     )  # fmt: skip
     generator, made_from = derive_generator(run.config.run.seed, interval, "selection")
-    selection = run.strategy.select(evidence, run.plan.samples_per_interval, generator)
+    selection = choose_curriculum(
+        run.config.curriculum, evidence, run.plan.samples_per_interval, generator,
+        seed=run.config.run.seed, alarms=run.ledger.alarms(run.run_id),
+    )  # fmt: skip
     run.ledger.finish_selection(
         run.lease, interval, replace(selection, generator=made_from), time.perf_counter() - start
     )
@@ -156,6 +160,7 @@ def train_interval(run: OpenRun, interval: int) -> None:
                 confirm_ownership=run.renew_lease,
                 should_stop=run.should_stop,
                 on_progress=on_progress,
+                known=_known(run, interval),
             )
         except StopRequested:
             run.check_stop()  # a pause is raised as one
@@ -164,14 +169,24 @@ def train_interval(run: OpenRun, interval: int) -> None:
     evaluation = run.evaluate(interval)
     usage = judges_usage(rewards_of(run.config), run.run_dir)
     facts = {} if usage is None else {"judge": asdict(usage)}
-    run.ledger.finish_training(run.lease, interval, outcome, evaluation, facts)
+    alarms = watch(run, interval, outcome, evaluation)
+    run.ledger.finish_training(run.lease, interval, outcome, evaluation, facts, alarms=alarms)
     drop_optimizer_state(Path(start.path))  # several times the model's size, interval by interval
     _remove_checkpoints(run)
     rows = queries.intervals(run.ledger, run.run_id)
-    for line in interval_lines(run, rows):
+    for line in [*interval_lines(run, rows), *map(alarm_line, alarms)]:
         say(line)
     if run.flow_run is not None:
         run.flow_run.shown.show_interval(run, rows, outcome.checkpoint)
+    stop_on(alarms)
+
+
+def _known(run: OpenRun, interval: int) -> Known | None:
+    """What a strategy that also samples answers may decide by."""
+    if not run.config.curriculum.at(interval).SAMPLES_ANSWERS:
+        return None
+    measured, gradients = run.ledger.gradient_terms(run.run_id, interval) or (None, None)
+    return Known(run.ledger.beliefs(run.run_id, interval), measured, gradients)
 
 
 def finish(run: OpenRun) -> None:

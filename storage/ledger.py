@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from storage.alarms import Alarms
+from storage.comparisons import Comparisons
 from storage.connecting import BUSY_TIMEOUT_S
 from storage.engine import Database
 from storage.pools import Pools
@@ -17,7 +19,7 @@ from storage.stages import Stages
 from storage.upkeep import Upkeep
 
 
-class Ledger(Pools, Runs, Scoring, Stages, Rollouts, Reading, Upkeep):
+class Ledger(Pools, Runs, Scoring, Stages, Rollouts, Alarms, Comparisons, Reading, Upkeep):
     """One ledger, opened by ``open_ledger``.
 
     Verbs that write for a run take its lease first and raise LeaseLostError, writing nothing,

@@ -102,9 +102,21 @@ ORDER BY interval
 
 # Apart from WHY_HISTORY: planning both views at once takes DuckDB longer than both answers.
 WHY_INTERVALS = """
-SELECT interval, cutoff, n_scored, n_selected, selection_reason, selection_facts
+SELECT interval, cutoff, n_scored, n_selected, selection_reason, selection_facts, n_groups
 FROM interval_summary WHERE run_id = :run
 """
+
+# Only of reinforcement learning.
+WHY_ANSWERS = """
+SELECT interval, n AS n_answers, n_correct FROM pass_rates
+WHERE run_id = :run AND sample_id = :sample
+"""
+
+WHY_BELIEFS = """
+SELECT interval, alpha, beta FROM beliefs WHERE run_id = :run AND sample_id = :sample
+"""
+
+_OF_ANSWERS = ("n_answers", "n_correct", "alpha", "beta")
 
 CHECKPOINTS = """
 SELECT * FROM checkpoints WHERE run_id = :run ORDER BY interval
@@ -204,7 +216,9 @@ def why(ledger: Ledger, run_id: str, sample_id: str, interval: int | None = None
     """Why a sample is in or out: the sample, and per interval its score, rank, cutoff and rule.
 
     ``sample_id`` may be shortened. ``selection_facts`` are the rule's parameters, None before
-    the selection is made; ``reason`` is given where the sample was selected.
+    the selection is made; ``reason`` is given where the sample was selected. In reinforcement
+    learning also how many answers the sample got in an interval, and ``alpha`` and ``beta`` of the
+    belief that it was selected by, both None where there are none.
     Raises NotFoundError for an unknown or ambiguous sample, and for an interval without a score.
     """
     with ledger.snapshot():
@@ -226,8 +240,14 @@ def why(ledger: Ledger, run_id: str, sample_id: str, interval: int | None = None
         (sample,) = exact or found
         scored = _ask(ledger, WHY_HISTORY, run=run_id, sample=sample["sample_id"])
         intervals = _ask(ledger, WHY_INTERVALS, run=run_id)
-    rules = {row["interval"]: row for row in intervals}
-    columns = dict.fromkeys((*scored.columns, *intervals.columns))
+        num_groups = [row.pop("n_groups") for row in intervals]
+        rules = {row["interval"]: dict.fromkeys(_OF_ANSWERS) | row for row in intervals}
+        if any(num is not None for num in num_groups):
+            for sql in (WHY_ANSWERS, WHY_BELIEFS):
+                for row in _ask(ledger, sql, run=run_id, sample=sample["sample_id"]):
+                    rules[row["interval"]] |= row
+    columns = dict.fromkeys((*scored.columns, *intervals.columns, *_OF_ANSWERS))
+    del columns["n_groups"]
     history = Rows(columns, ({**row, **rules[row["interval"]]} for row in scored))
     for row in history:
         row["selection_facts"] = json.loads(row["selection_facts"] or "null")

@@ -13,7 +13,7 @@ from storage.engine import Database
 from storage.tables import metadata
 from storage.views import VIEWS, view_sql
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
 """All revisions, oldest first; kept here so that opening a ledger need not load Alembic."""
 
 HEAD_REVISION = REVISIONS[-1]

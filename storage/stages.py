@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from sqlalchemy import Connection, insert, text
 from edco_core.errors import LedgerError, NotFoundError
 from edco_core.records import (
     BASELINE_INTERVAL,
+    Alarm,
     Checkpoint,
     Evaluation,
     Lease,
@@ -26,6 +28,7 @@ from edco_core.records import (
     TrainingOutcome,
 )
 from storage import tables
+from storage.alarms import insert_alarms
 from storage.checks import refuse_not_finite, refuse_ordinals
 from storage.part import hold, retried, run_row
 from storage.rollouts import keep_rollouts
@@ -167,6 +170,7 @@ class Stages(StagePart):
         outcome: TrainingOutcome,
         evaluation: Evaluation | None,
         facts: Facts | None = None,
+        alarms: Sequence[Alarm] = (),
     ) -> None:
         """Keep what a training interval did, and the checkpoint the next one starts from.
 
@@ -223,6 +227,7 @@ class Stages(StagePart):
             if evaluation is not None:
                 _keep_evaluation(connection, lease.run_key, evaluation)
             self._keep_checkpoint(connection, lease.run_key, outcome.checkpoint)
+            insert_alarms(connection, lease, interval, alarms)
             facts = {**outcome.facts, **(facts or {})}
             self._finish(connection, lease, interval, "training", outcome.seconds, facts)
 

@@ -290,6 +290,10 @@ rollout_groups = Table(
     Column("truncated_share", Double),
     Column("draw", Integer),
     Column("slot", Integer),
+    Column("n_trained", Integer),
+    Column("gradient_correct", Double),
+    Column("gradient_wrong", Double),
+    Column("gradient_gap", Double),
 )
 """Answers sampled together in reinforcement learning, in the order of ``draw`` in an interval; a
 group without a slot was not trained on."""
@@ -311,6 +315,59 @@ rollout_answers = Table(
     Column("run_id", Text, nullable=False),
 )
 """The answers themselves, where a run keeps them."""
+
+guard_alarms = Table(
+    "guard_alarms",
+    metadata,
+    Column("run_key", Integer, primary_key=True, autoincrement=False),
+    Column("interval", SmallInteger, primary_key=True, autoincrement=False),
+    Column("alarm", Text, primary_key=True),
+    Column("value", Double, nullable=False),
+    Column("threshold", Double, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("message", Text, nullable=False),
+)
+
+comparison_rows = Table(
+    "comparison_rows",
+    metadata,
+    Column("experiment", Text, nullable=False),
+    Column("label", Text, nullable=False),
+    Column("strategy", Text, nullable=False),
+    Column("n_seeds", Integer, nullable=False),
+    Column("n_failed", Integer, nullable=False),
+    Column("metric", Text, nullable=False),
+    Column("mean", Double),
+    Column("ci_low", Double),
+    Column("ci_high", Double),
+    Column("tail_mean", Double),
+    Column("difference", Double),
+    Column("difference_low", Double),
+    Column("difference_high", Double),
+    Column("n_pairs", Integer, nullable=False),
+    Column("p_value", Double),
+    Column("p_adjusted", Double),
+    Column("p_sign_flip", Double),
+    Column("steps", Integer, nullable=False),
+    Column("seconds", Double),
+    Column("scoring_seconds", Double),
+    Column("steps_to_reference", Integer),
+    Column("seconds_to_reference", Double),
+    Column("made_at", DateTime, nullable=False),
+)
+"""The newest table of each comparison, replaced as a whole: without a key, since DuckDB lets no
+transaction delete one and insert it again."""
+
+calibrations = Table(
+    "calibrations",
+    metadata,
+    Column("experiment", Text, primary_key=True),
+    Column("measured", Text, primary_key=True),
+    Column("settings_sha256", Text, primary_key=True),
+    Column("seconds", Double, nullable=False),
+    Column("made_at", DateTime, nullable=False),
+)
+"""What a comparison by seconds planned its runs with: measured once, and never again."""
 
 PARTITIONED_BY_RUN = (
     scores,

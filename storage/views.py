@@ -228,12 +228,16 @@ JOIN pool_samples p ON p.dataset_key = r.dataset_key AND p.ordinal = t.ordinal
 
 # One row per prompt and optimizer step of reinforcement learning: n answers were sampled and
 # rewarded together.  draw counts them within an interval, in the order they were asked; slot is
-# that of step_samples, null where the group was passed over and not trained on.
+# that of step_samples, null where the group was passed over and not trained on; n_trained counts
+# the answers that were, a repeated one again.  Squared norms of gradients where they were measured:
+# means over right and wrong answers, and between the means of both.
 _ROLLOUTS = """
 SELECT
     g.run_id, d.dataset_id, g.interval, g.step, p.sample_id, g.n, g.n_correct,
     g.reward_mean, g.reward_std, g.advantage_abs_mean, g.n_tokens_mean, g.truncated_share,
-    g.draw, g.slot
+    g.draw, g.slot,
+    coalesce(g.n_trained, CASE WHEN g.slot IS NULL THEN 0 ELSE g.n END) AS n_trained,
+    g.gradient_correct, g.gradient_wrong, g.gradient_gap
 FROM rollout_groups g
 JOIN runs r ON r.run_id = g.run_id {by_key: r, g}
 JOIN datasets d ON d.dataset_key = r.dataset_key
@@ -276,6 +280,25 @@ JOIN datasets d ON d.dataset_key = r.dataset_key
 JOIN pool_samples p ON p.dataset_key = r.dataset_key AND p.ordinal = b.ordinal
 """
 
+# What the guard of a run (curriculum.guard) found wrong after an interval; action: what came of it.
+_ALARMS = """
+SELECT r.run_id, g.interval, g.alarm, g.value, g.threshold, g.action, g.message
+FROM runs r
+JOIN guard_alarms g ON g.run_key = r.run_key
+"""
+
+# The newest table of each comparison of strategies, a row for each.  difference: to random, seed
+# by seed (n_pairs of them); p_value: paired t; p_adjusted: the same, corrected for the number of
+# strategies; seconds: of training, and of scoring where the strategy needs the scores.
+_COMPARISONS = """
+SELECT
+    c.experiment, c.label, c.strategy, c.n_seeds, c.n_failed, c.metric, c.mean, c.ci_low,
+    c.ci_high, c.tail_mean, c.difference, c.difference_low, c.difference_high, c.n_pairs,
+    c.p_value, c.p_adjusted, c.p_sign_flip, c.steps, c.seconds, c.scoring_seconds,
+    c.steps_to_reference, c.seconds_to_reference, c.made_at
+FROM comparison_rows c
+"""
+
 VIEWS: dict[str, str] = {
     "run_summary": _RUN_SUMMARY,
     "interval_summary": _INTERVAL_SUMMARY,
@@ -294,6 +317,8 @@ VIEWS: dict[str, str] = {
     "rollout_texts": _ROLLOUT_TEXTS,
     "pass_rates": _PASS_RATES,
     "beliefs": _BELIEFS,
+    "alarms": _ALARMS,
+    "comparisons": _COMPARISONS,
 }
 """View name to the SELECT behind it."""
 

@@ -66,18 +66,17 @@ def problems(**sections: Any) -> list[str]:
         ),
         (
             {"curriculum": {"type": "random", "temperature": 2.0}},
-            "curriculum.temperature: unknown key. Allowed here: intervals, top_n, type.",
+            "curriculum.temperature: unknown key. Allowed here: guard, intervals, top_n, type.",
         ),
         (
             {"curriculum": {"temprature": 2.0}},
-            "curriculum.temprature: unknown key. Allowed here: intervals, "
+            "curriculum.temprature: unknown key. Allowed here: guard, intervals, "
             "max_category_share, order, preset, random_share, skip_top, temperature, "
             "temperature_end, top_n, type. Did you mean 'temperature'?",
         ),
         (
             {"curriculum": {"type": "edko"}},
-            "curriculum.type: 'edko' came. Allowed: answer_complexity, campus, dump, dynamic_ppl, "
-            "edco, ",
+            "curriculum.type: 'edko' came. Allowed: adarft, ",
         ),
         (
             {"scoring": {"type": "prefix_entropie"}},

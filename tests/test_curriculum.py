@@ -85,6 +85,26 @@ def run_of(
     return made
 
 
+def answers_to(known: KnownEvidence, ordinal: int) -> tuple[tuple[int, int] | None, ...]:
+    """What the ledger tells of a sample's answers in the intervals before."""
+    found: list[tuple[int, int] | None] = []
+    for groups in known.earlier_rollouts:
+        own = groups.ordinals == ordinal if groups is not None else np.zeros(0, bool)
+        if groups is None or not own.any():
+            found.append(None)
+        else:
+            found.append((int(groups.n[own].sum()), int(groups.n_correct[own].sum())))
+    return tuple(found)
+
+
+def belief_in(selection: Selection, ordinal: int) -> tuple[float, float] | None:
+    beliefs = selection.beliefs
+    if beliefs is None or ordinal not in beliefs.ordinals:
+        return None
+    place = int(np.searchsorted(beliefs.ordinals, ordinal))
+    return float(beliefs.alpha[place]), float(beliefs.beta[place])
+
+
 class TestEveryStrategy:
     def test_every_registered_strategy_is_tested_here(self) -> None:
         assert {section.type for section in SECTIONS} == set(STRATEGIES)
@@ -191,6 +211,8 @@ class TestEveryStrategy:
                     completion_chars=len(completions[ordinal] or ""),
                     prompt=prompts[ordinal],
                     completion=completions[ordinal],
+                    answers=answers_to(known, ordinal),
+                    belief=belief_in(selection, ordinal),
                 ),
             )
             assert told.how

@@ -64,6 +64,57 @@ def test_a_run_killed_in_every_stage_and_resumed_is_identical_to_one_that_was_no
     assert everything(edco, "whole") == everything(reinforced, "whole")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "curriculum",
+    [
+        {"type": "speed", "screening_answers": 2},
+        {
+            "type": "cures",
+            "cold_start": 2,
+            "gradient_terms": True,
+            "prior_correct": 0.2,
+            "prior_wrong": 0.2,
+        },
+    ],
+    ids=["speed", "cures"],
+)
+def test_a_run_that_samples_by_a_rule_of_its_own_survives_kills_as_well(
+    new_edco: Callable[[], Edco], tiny_config: dict[str, Any], curriculum: dict[str, Any]
+) -> None:
+    """Two intervals of three steps; the second knows of the first."""
+    curriculum = {"intervals": 2, "top_n": 12, **curriculum}
+    config = {**tiny_config, "training": TRAINING, "curriculum": curriculum}
+    whole, edco = new_edco(), new_edco()
+    for each in (whole, edco):
+        (each.folder / "edco.yaml").write_text(yaml.safe_dump(config))
+    command = ["run", "edco.yaml", "--run-id", "whole"]
+    whole(*command)
+    for point, nth in [("sampling", 3), ("sampling", 3)]:  # the last step of one, the second
+        edco(point, str(nth), *command, program=KILLED, expect=-signal.SIGKILL)
+        command = ["resume", "whole"]
+    edco(*command)
+    assert everything(edco, "whole") == everything(whole, "whole")
+    results = [row["result"] for row in edco.json("replay", "whole")["intervals"]]
+    assert results == ["identical"] * 2
+    (counted,) = edco.json(
+        "query",
+        "SELECT count(DISTINCT n) AS sizes, sum(n) AS answers, sum(n_trained) AS trained, "
+        "count(gradient_correct) + count(gradient_wrong) AS measured FROM rollouts",
+    )
+    assert counted["sizes"] > 1
+    assert counted["trained"] == 2 * 3 * 16
+    assert (counted["measured"] > 0) == (curriculum["type"] == "cures")
+    (kept,) = edco.json("query", "SELECT count(*) AS n FROM beliefs WHERE interval = 1")
+    assert kept["n"] == (12 if curriculum["type"] == "cures" else 0)
+    (asked,) = edco.json("query", "SELECT min(sample_id) AS id FROM rollouts WHERE interval = 0")
+    first, second = edco.json("why", "whole", asked["id"])["history"]
+    told = "believed to be answered right" if kept["n"] else "answers right"
+    assert told not in first["explanation"]
+    assert told in second["explanation"]
+    assert first["n_answers"] >= 2
+
+
 def test_every_group_is_in_the_ledger_where_its_step_says(reinforced: Edco) -> None:
     (row,) = reinforced.json(
         "query",

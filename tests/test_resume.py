@@ -26,7 +26,9 @@ FACTS = {
     "evaluations": "SELECT interval, metric, category, value, n FROM evaluations "
     "ORDER BY 1, 2, 3 NULLS FIRST",
     "rollouts": "SELECT interval, draw, step, slot, sample_id, n, n_correct, reward_mean, "
-    "reward_std, advantage_abs_mean, n_tokens_mean, truncated_share FROM rollouts ORDER BY 1, 2",
+    "reward_std, advantage_abs_mean, n_tokens_mean, truncated_share, n_trained, gradient_correct, "
+    "gradient_wrong, gradient_gap FROM rollouts ORDER BY 1, 2",
+    "beliefs": "SELECT interval, sample_id, alpha, beta FROM beliefs ORDER BY 1, 2",
     "answers": "SELECT interval, draw, number, answer, reward, is_correct, n_tokens, truncated "
     "FROM rollout_texts ORDER BY 1, 2, 3",
     "turnover": "SELECT interval, n_entered, n_first_time, n_returned, n_stayed, n_left "

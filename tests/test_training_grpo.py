@@ -8,12 +8,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from test_training_sft import Loop, make_pool, stop_after
 
 from edco_core.config import GrpoSection, LoraSection
+from edco_core.config_rewarded import (
+    CuresSection,
+    DifficultyFilterSection,
+    ShuffleR1Section,
+    SpeedSection,
+)
 from edco_core.errors import ConfigError, StopRequested
-from edco_core.records import RolloutGroups, TrainingOutcome
+from edco_core.records import Beliefs, GradientTerms, Known, RolloutGroups, TrainingOutcome
 from edco_core.training import make_plan
+from edco_core.training.answers import StepAnswers
+from edco_core.training.gradients import group_gradients
+from edco_core.training.rollouts import Gradients
 
 ANSWERS = 4
 ARGS: dict[str, Any] = {
@@ -25,6 +35,11 @@ ARGS: dict[str, Any] = {
     "beta": 0.05,
     "save_steps": 2,
 }
+KNOWN = Known(
+    Beliefs(np.arange(0, 80, 2), np.linspace(0.1, 9.0, 40), np.full(40, 2.0)),
+    measured=np.arange(0, 80, 3),
+    gradients=GradientTerms(np.linspace(1.0, 9.0, 27), np.full(27, 2.0), np.full(27, np.nan)),
+)
 REWARDS = [
     {"type": "contains", "texts": ["a"]},
     {"type": "contains", "texts": ["e"], "weight": 0.5},
@@ -41,11 +56,14 @@ def new_loop(tiny_model: Path, log_files: tuple[Path, Path], tmp_path: Path) -> 
         peft: bool = True,
         dropout: float = 0.1,
         args: dict[str, Any] | None = None,
+        curriculum: Any = None,
+        known: Known | None = None,
         **settings: Any,
     ) -> Loop:
         lora = LoraSection(r=4, lora_dropout=dropout) if peft else None
         section = GrpoSection(rewards=REWARDS, args={**ARGS, **(args or {})}, **settings)
-        return Loop(tiny_model, make_pool(log_files[0]), tmp_path / name, section, lora)
+        pool, folder = make_pool(log_files[0]), tmp_path / name
+        return Loop(tiny_model, pool, folder, section, lora, curriculum=curriculum, known=known)
 
     return build
 
@@ -55,8 +73,15 @@ def groups(outcomes: list[TrainingOutcome]) -> list[tuple[Any, ...]]:
     found: list[tuple[Any, ...]] = []
     for outcome in outcomes:
         assert outcome.rollouts is not None
-        columns = [getattr(outcome.rollouts, n).tolist() for n in RolloutGroups.__slots__]
-        found += zip(*columns, strict=True)
+        columns = [
+            getattr(outcome.rollouts, n) for n in RolloutGroups.__slots__ if n != "gradients"
+        ]
+        if outcome.rollouts.gradients is not None:
+            terms = outcome.rollouts.gradients
+            columns += [
+                np.nan_to_num(each, nan=-1) for each in (terms.correct, terms.wrong, terms.gap)
+            ]
+        found += zip(*(column.tolist() for column in columns), strict=True)
     return found
 
 
@@ -78,10 +103,14 @@ def groups(outcomes: list[TrainingOutcome]) -> list[tuple[Any, ...]]:
                 "steps_per_generation": 1,
             }
         },
+        {"curriculum": DifficultyFilterSection(low=0.3, max_redraws=1)},
+        {"curriculum": SpeedSection(screening_answers=2), "keep_rollout_texts": True},
+        {"curriculum": ShuffleR1Section()},
+        {"curriculum": CuresSection(cold_start=2, gradient_terms=True), "known": KNOWN},
     ],
     ids=[
         "lora", "restart", "moving", "full", "full-moving", "skipping", "accumulating",
-        "two-iterations", "each-batch",
+        "two-iterations", "each-batch", "filter", "speed", "pairs", "cures",
     ],
 )  # fmt: skip
 def test_a_run_stopped_anywhere_and_continued_in_a_new_process_state_is_identical(
@@ -237,6 +266,77 @@ def test_a_step_asks_no_more_often_than_it_may_and_then_takes_what_there_is(
     assert len(rollouts.steps) == 5 * 4 * 3
     assert (rollouts.slots >= 0).reshape(5, 3, 4)[:, 0].all()
     assert (rollouts.slots == -1).reshape(5, 3, 4)[:, 1:].all()
+
+
+def test_gradients_are_those_of_the_answers_and_measuring_leaves_no_trace(
+    new_loop: Callable[..., Loop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked = 0
+
+    def by_hand(trainer: Any, step: StepAnswers) -> list[Gradients]:
+        nonlocal checked
+        before, model = torch.get_rng_state(), trainer.model
+        found = group_gradients(trainer, step)
+        assert torch.equal(torch.get_rng_state(), before)
+        assert model.training
+        assert all(each.grad is None for each in model.parameters())
+        model.eval()  # as an answer's probability is without dropout
+        trained = [each for each in model.parameters() if each.requires_grad]
+        (batch,) = [call.batch for call in step.calls]
+        ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
+        mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
+        log_p = model(input_ids=ids, attention_mask=mask).logits[:, :-1].log_softmax(-1)
+        each_token = log_p.gather(2, ids[:, 1:, None])[:, :, 0]
+        prompt_width = batch["prompt_ids"].shape[1]
+        answer = torch.nn.functional.pad(batch["completion_mask"], (prompt_width, 0))
+        each_answer = (each_token * answer[:, 1:]).sum(1)
+        vectors = [
+            torch.cat([g.flatten() for g in torch.autograd.grad(one, trained, retain_graph=True)])
+            for one in each_answer
+        ]
+        model.train()
+        for group, gradients in enumerate(found):
+            places = step.of(group)
+            right = [vectors[i] for i in places if step.is_correct[i]]
+            wrong = [vectors[i] for i in places if not step.is_correct[i]]
+            for vs, told in ((right, gradients.correct), (wrong, gradients.wrong)):
+                norms = [float(v.square().sum()) for v in vs]
+                assert told == (pytest.approx(np.mean(norms), rel=1e-3) if norms else None)
+            if right and wrong:
+                gap = torch.stack(right).mean(0) - torch.stack(wrong).mean(0)
+                assert gradients.gap == pytest.approx(float(gap.square().sum()), rel=1e-3)
+                checked += 1
+            else:
+                assert gradients.gap is None
+        return found
+
+    monkeypatch.setattr("edco_core.training.grpo.group_gradients", by_hand)
+    everybody = Beliefs(np.arange(80), np.ones(80), np.ones(80))
+    settings = CuresSection(gradient_terms=True)
+    loop = new_loop("run", curriculum=settings, known=Known(everybody))
+    outcome = loop.train(0, loop.start())
+    assert checked > 0
+    assert outcome.rollouts is not None
+    assert outcome.rollouts.gradients is not None
+    is_mixed = (outcome.rollouts.n_correct > 0) & (outcome.rollouts.n_correct < outcome.rollouts.n)
+    assert np.array_equal(~np.isnan(outcome.rollouts.gradients.gap), is_mixed)
+
+
+def test_a_rule_of_the_curriculum_decides_what_a_step_trains_on(
+    new_loop: Callable[..., Loop],
+) -> None:
+    outcome = (loop := new_loop("run", curriculum=ShuffleR1Section())).train(0, loop.start())
+    rollouts = outcome.rollouts
+    assert rollouts is not None
+    assert rollouts.n_trained is not None
+    assert rollouts.n.tolist() == [ANSWERS] * 20
+    by_step = rollouts.n_trained.reshape(5, 4)
+    assert by_step.sum(axis=1).tolist() == [4 * ANSWERS // 2] * 5  # half of all answers
+    assert (rollouts.slots >= 0).tolist() == (rollouts.n_trained > 0).tolist()
+    assert 0 < (by_step == 0).sum() < 20  # no pair of some prompts was drawn
+    for step, ordinals in enumerate(outcome.step_ordinals):
+        trained = rollouts.ordinals.reshape(5, 4)[step][by_step[step] > 0]
+        assert ordinals.tolist() == [*trained, *[-1] * (4 - len(trained))]
 
 
 def test_two_optimizer_steps_may_share_answers_and_stops_wait_for_both(

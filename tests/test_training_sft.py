@@ -16,7 +16,7 @@ from edco_core.checkpoints import mark_complete, weights_sha256
 from edco_core.config import GrpoSection, LoraSection, ModelSection, SftSection
 from edco_core.errors import ConfigError, DataError, StopRequested, TrainingError
 from edco_core.loading import ModelHost
-from edco_core.records import Checkpoint, Pool, TrainingOutcome
+from edco_core.records import Checkpoint, Known, Pool, TrainingOutcome
 from edco_core.training import build_trainer, make_plan
 
 INTERVALS, SAMPLES = 3, 20
@@ -51,6 +51,8 @@ class Loop:
     settings: SftSection | GrpoSection
     peft: LoraSection | None
     four_bit: bool = False
+    curriculum: Any = None
+    known: Known | None = None
 
     def __post_init__(self) -> None:
         section = ModelSection(
@@ -59,8 +61,9 @@ class Loop:
         self.host = ModelHost(section, seed=1)
         plan = make_plan(self.settings, num_intervals=INTERVALS, samples_per_interval=SAMPLES)
         self.trainer = build_trainer(
-            self.settings, self.pool, self.host, plan, run_id="t", run_dir=self.run_dir, seed=1
-        )
+            self.settings, self.pool, self.host, plan,
+            curriculum=self.curriculum, run_id="t", run_dir=self.run_dir, seed=1,
+        )  # fmt: skip
 
     def start(self) -> Checkpoint:
         folder = self.host.save_start(self.run_dir / "checkpoints" / "start")
@@ -81,6 +84,7 @@ class Loop:
             confirm_ownership=lambda: None,
             should_stop=should_stop,
             on_progress=lambda done, total: None,
+            known=self.known,
         )
 
     def run(self) -> list[TrainingOutcome]:

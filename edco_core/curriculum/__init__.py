@@ -6,9 +6,10 @@ settings section in ``edco_core/config_strategies.py`` and one line in ``STRATEG
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
+from edco_core.curriculum.adarft import AdarftStrategy
 from edco_core.curriculum.answer_complexity import AnswerComplexityStrategy
 from edco_core.curriculum.base import (
     Candidate,
@@ -19,23 +20,37 @@ from edco_core.curriculum.base import (
     generator_from,
 )
 from edco_core.curriculum.campus import CampusStrategy
+from edco_core.curriculum.cures import CuresStrategy
 from edco_core.curriculum.dump import DumpStrategy
 from edco_core.curriculum.dynamic_ppl import DynamicPplStrategy
 from edco_core.curriculum.edco import EdcoStrategy
 from edco_core.curriculum.entropy_band import EntropyBandStrategy
 from edco_core.curriculum.evidence import Evidence, KnownEvidence
 from edco_core.curriculum.first_scores import FirstScoresStrategy
+from edco_core.curriculum.guarded import select_guarded
 from edco_core.curriculum.late_learned import LateLearnedStrategy
 from edco_core.curriculum.length import LengthStrategy
 from edco_core.curriculum.loss_reweighting import LossReweightingStrategy
+from edco_core.curriculum.mopps import MoppsStrategy
+from edco_core.curriculum.pass_rate_band import PassRateBandStrategy
+from edco_core.curriculum.pcl import PclStrategy
 from edco_core.curriculum.random import RandomStrategy
 from edco_core.curriculum.sec import SecStrategy
 from edco_core.curriculum.stages import StagesStrategy
+from edco_core.curriculum.vcrl import VcrlStrategy
 from edco_core.own import load_class
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    from edco_core.records import Alarm, Selection
+
 STRATEGIES: Mapping[str, type[Strategy[Any]]] = {
+    "adarft": AdarftStrategy,
     "answer_complexity": AnswerComplexityStrategy,
     "campus": CampusStrategy,
+    "cures": CuresStrategy,
+    "difficulty_filter": PassRateBandStrategy,
     "dump": DumpStrategy,
     "dynamic_ppl": DynamicPplStrategy,
     "edco": EdcoStrategy,
@@ -43,11 +58,16 @@ STRATEGIES: Mapping[str, type[Strategy[Any]]] = {
     "late_learned": LateLearnedStrategy,
     "length": LengthStrategy,
     "loss_reweighting": LossReweightingStrategy,
+    "mopps": MoppsStrategy,
+    "pcl": PclStrategy,
     "perplexity": FirstScoresStrategy,
     "random": RandomStrategy,
     "sec": SecStrategy,
+    "shuffle_r1": PassRateBandStrategy,
+    "speed": PassRateBandStrategy,
     "stages": StagesStrategy,
     "static_entropy": FirstScoresStrategy,
+    "vcrl": VcrlStrategy,
 }
 
 
@@ -55,6 +75,26 @@ def build_strategy(settings: Any) -> Strategy[Any]:
     """The strategy of a ``curriculum`` section."""
     found = STRATEGIES.get(settings.type) or load_class(settings.type, Strategy)
     return found(settings)
+
+
+def choose_curriculum(
+    section: Any,
+    evidence: Evidence,
+    num_samples: int,
+    rng: np.random.Generator,
+    *,
+    seed: int,
+    alarms: Sequence[Alarm] = (),
+) -> Selection:
+    """The next curriculum of a ``curriculum`` section, under its guard if it has one.
+
+    ``seed`` is the run's; ``alarms`` are those in the ledger.
+    """
+    if section.guard is None:
+        return build_strategy(section).select(evidence, num_samples, rng)
+    return select_guarded(
+        build_strategy, section, evidence, num_samples, rng, seed=seed, alarms=alarms
+    )
 
 
 __all__ = [
@@ -66,6 +106,7 @@ __all__ = [
     "Ranking",
     "Strategy",
     "build_strategy",
+    "choose_curriculum",
     "derive_generator",
     "generator_from",
 ]

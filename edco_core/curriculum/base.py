@@ -51,6 +51,10 @@ class Candidate:
     prompt: str | None
     """None where the ledger has no texts."""
     completion: str | None
+    answers: tuple[tuple[int, int] | None, ...] = ()
+    """Of the intervals before: how many it got, and how many were correct; None: not asked."""
+    belief: tuple[float, float] | None = None
+    """alpha and beta, where the strategy keeps beliefs and this one is not its prior."""
 
     @property
     def place(self) -> str:

@@ -39,6 +39,10 @@ class Samples:
         """``read`` gives columns of the view ``samples``, one row per sample in ordinal order."""
         self._read = read
 
+    def only(self, ordinals: Ints) -> Samples:
+        """A part of the pool, as if it were all of it."""
+        return Samples(lambda names: self._read(names).take(ordinals))
+
     @cached_property
     def prompt_chars(self) -> Ints:
         """Shape (P,), length of the prompt in characters."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from edco_core.training.grpo import GrpoTrainer
 from edco_core.training.interval import IntervalTrainer, Plan
+from edco_core.training.sampling import build_sampling
 from edco_core.training.sft import SftTrainer
 
 if TYPE_CHECKING:
@@ -38,14 +39,19 @@ def build_trainer(
     host: ModelHost,
     plan: Plan,
     *,
+    curriculum: Any = None,
     run_id: str,
     run_dir: Path,
     seed: int,
 ) -> IntervalTrainer[Any]:
-    """The trainer of a ``training`` section; nothing is done before ``prepare``."""
+    """The trainer of a ``training`` section; nothing is done before ``prepare``.
+
+    The ``curriculum`` section may say how answers are sampled in reinforcement learning.
+    """
     return TRAINERS[settings.type](
-        settings, pool, host, plan, run_id=run_id, run_dir=run_dir, seed=seed
-    )
+        settings, pool, host, plan,
+        curriculum=curriculum, run_id=run_id, run_dir=run_dir, seed=seed,
+    )  # fmt: skip
 
 
-__all__ = ["TRAINERS", "IntervalTrainer", "Plan", "build_trainer", "make_plan"]
+__all__ = ["TRAINERS", "IntervalTrainer", "Plan", "build_sampling", "build_trainer", "make_plan"]

@@ -1,7 +1,5 @@
 """Reinforcement learning with TRL's ``GRPOTrainer``, one interval at a time.
 
-Shapes: B = answers generated together, G = answers per prompt (``num_generations``), T = tokens.
-
 A *round* is the optimizer steps that train on the same answers: one, unless ``num_iterations`` or
 ``steps_per_generation`` make it more.  TRL forgets its answers when it is stopped, so saves and
 intervals end with a round; answers are then drawn from the random state that the save restores.
@@ -12,22 +10,22 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
 from edco_core.config import GrpoSection
-from edco_core.config_training import DEFAULT_REDRAWS
 from edco_core.errors import ConfigError
 from edco_core.prompts import training_rows
-from edco_core.records import Checkpoint, TrainingOutcome, TrainingStep
+from edco_core.records import STAGES, Checkpoint, TrainingOutcome, TrainingStep
 from edco_core.rewards import Questions, build_rewards
+from edco_core.training.answers import Answers, Batch, StepAnswers
+from edco_core.training.gradients import group_gradients
 from edco_core.training.interval import (
     IntervalTrainer,
     Plan,
@@ -36,14 +34,11 @@ from edco_core.training.interval import (
     build_args,
     plan_of,
 )
-from edco_core.training.rollouts import Group, RolloutLog
+from edco_core.training.rollouts import Gradients, RolloutLog
+from edco_core.training.sampling import build_sampling, num_answers
 
 if TYPE_CHECKING:
-    from edco_core.records import Ints
-
-Batch = dict[str, Any]
-"""What TRL trains on, a tensor for each name; all but the counts have B rows."""
-Generate = Callable[[list[Batch]], Batch]
+    from edco_core.records import Ints, Known
 
 REFERENCE_ADAPTER = "ref"
 """TRL's name for its copy of the adapter."""
@@ -107,8 +102,11 @@ class GrpoTrainer(IntervalTrainer[GrpoSection]):
                 raise ConfigError(f"training.args: {error}") from error
             del trainer
 
-    def _begin(self, span: Span, order: Ints, rows: Ints, saved: Path | None) -> None:
-        self._span, self._order = span, order
+    def _begin(self, span: Span, order: Ints, saved: Path | None, known: Known | None) -> None:
+        self._span, self._order, self._known = span, order, known
+        self._sampling = build_sampling(
+            self._settings, self._curriculum and self._curriculum.at(span.interval)
+        )
         self._log = RolloutLog(keep_texts=self._settings.keep_rollout_texts)
         if saved is not None:
             self._log.load(saved)
@@ -159,66 +157,48 @@ class GrpoTrainer(IntervalTrainer[GrpoSection]):
         self._lengths = np.array([len(ids) for ids in completion_ids], np.int64)
         return list(self._scored.total)
 
-    def _sample(self, generate: Generate, inputs: list[Batch], step: int) -> Batch:
-        """Answers to train on in ``step``, and their groups into the log.
+    def _sample(self, trainer: _SampledByUs, num_rows: int) -> Batch:
+        """Answers to train on in the trainer's next step, and their groups into the log.
 
-        ``inputs`` are the next prompts in the stored order, each G times.  Where groups without
-        signal are passed over, the order is gone through by what was asked so far instead: from
-        its beginning again behind its end.
+        Prompts are asked in the stored order, each after the last that was asked so far: from its
+        beginning again behind its end.
         """
-        step += self._span.offset
-        if not self._settings.skip_without_signal:
-            batch = generate(inputs)
-            for group in self._groups(inputs, batch["advantages"]):
-                self._log.add(group, step=step, is_trained=True)
-            return batch
-        per_prompt = num_answers(self._settings)
-        wanted = len(inputs) // per_prompt
-        batches: list[Batch] = []
-        drawn: list[tuple[int, int, Group]] = []
-        for _ in range(1 + (self._settings.max_redraws or DEFAULT_REDRAWS)):
-            missing = wanted - sum(group.has_signal for _, _, group in drawn)
-            if not missing:
-                break
-            first = self._log.num_drawn + len(drawn)
-            places = np.arange(first, first + missing) % len(self._order)
-            again = self._rows.select(self._order[places])
-            inputs = [row for row in again for _ in range(per_prompt)]
-            batch = generate(inputs)
-            groups = self._groups(inputs, batch["advantages"])
-            drawn += [(len(batches), i, group) for i, group in enumerate(groups)]
-            batches.append(batch)
-        # Those with signal, then what there is, each in the order they were asked.
-        best = sorted(range(len(drawn)), key=lambda i: not drawn[i][2].has_signal)[:wanted]
-        for i, (_, _, group) in enumerate(drawn):
-            self._log.add(group, step=step, is_trained=i in best)
-        return _join(
-            batches,
-            [drawn[i][:2] for i in sorted(best)],
-            per_prompt,
-            pad_token_id=self._host.pad_token_id,
+        num_drawn, per_prompt = self._log.num_drawn, num_answers(self._settings)
+        seed = [self._seed, self._span.interval, STAGES.index("training"), num_drawn]
+        step = StepAnswers(
+            lambda ordinals, group_size: self._answers(trainer, ordinals, group_size),
+            lambda places: self._order[(num_drawn + places) % len(self._order)],
+            num_prompts=num_rows // per_prompt,
+            per_prompt=per_prompt,
+            is_scaled=trainer.scale_rewards != "none",
+            rng=np.random.default_rng(np.random.SeedSequence(seed)),
+            known=self._known,
         )
-
-    def _groups(self, inputs: Sequence[Batch], advantages: torch.Tensor) -> list[Group]:
-        """The groups of what was just generated."""
-        advantages_B = advantages.double().cpu().numpy()
-        truncated_B = np.array([each.truncated for each in self._answered])
-        groups = []
-        per_prompt = num_answers(self._settings)
-        for begin in range(0, len(inputs), per_prompt):
-            part = slice(begin, begin + per_prompt)
-            groups.append(
-                Group(
-                    ordinal=inputs[begin]["ordinal"],
-                    rewards=self._scored.total[part],
-                    is_correct=self._scored.is_correct[part],
-                    advantages=advantages_B[part],
-                    n_tokens=self._lengths[part],
-                    truncated=truncated_B[part],
-                    texts=[each.text for each in self._answered[part]],
-                )
+        places = self._sampling.sample(step)
+        n_trained = np.bincount(step.groups[places], minlength=len(step.ordinals))
+        gradients: list[Gradients | None] = [None] * len(n_trained)
+        if self._sampling.measures_gradients:
+            gradients = list(group_gradients(trainer, step))
+        for group, num, measured in zip(step.as_groups(), n_trained, gradients, strict=True):
+            self._log.add(
+                group,
+                step=trainer.state.global_step + 1 + self._span.offset,
+                n_trained=int(num),
+                gradients=measured,
             )
-        return groups
+        return step.trained_on(places, pad_token_id=self._host.pad_token_id)
+
+    def _answers(self, trainer: _SampledByUs, ordinals: Ints, group_size: int) -> Answers:
+        """An answer to each of these prompts, and what it is worth."""
+        batch = trainer.generate(list(self._rows.select(ordinals)), group_size)
+        return Answers(
+            batch,
+            rewards=self._scored.total,
+            is_correct=self._scored.is_correct,
+            n_tokens=self._lengths,
+            truncated=np.array([each.truncated for each in self._answered]),
+            texts=[each.text for each in self._answered],
+        )
 
     @contextmanager
     def _taken_off(self, model: Any) -> Iterator[None]:
@@ -256,9 +236,7 @@ class GrpoTrainer(IntervalTrainer[GrpoSection]):
                 )
             )
         plan = self._plan
-        step_ordinals = self._log.step_ordinals(
-            plan.steps_per_interval // plan.steps_per_round, plan.steps_per_round
-        )
+        step_ordinals = self._log.step_ordinals(plan.slots_per_step, plan.steps_per_round)
         return TrainingOutcome(
             checkpoint,
             tuple(steps),
@@ -272,45 +250,22 @@ class GrpoTrainer(IntervalTrainer[GrpoSection]):
 class _SampledByUs(GRPOTrainer):  # type: ignore[misc]
     """TRL's trainer, which asks us for what to train on and lends us its generation for that."""
 
-    sample: Callable[[Generate, list[Batch], int], Batch]
+    num_generations: int
+    sample: Callable[[_SampledByUs, int], Batch]
+    """From this trainer and the number of answers that it would have sampled."""
+
+    def generate(self, rows: list[Batch], group_size: int) -> Batch:
+        """An answer to each row; ``group_size`` rows with the same prompt make a group of TRL's."""
+        usual = self.num_generations
+        self.num_generations = group_size
+        try:
+            batch: Batch = super()._generate_and_score_completions(rows)
+        finally:
+            self.num_generations = usual
+        return batch
 
     def _generate_and_score_completions(self, inputs: list[Batch]) -> Batch:
-        generate = super()._generate_and_score_completions
-        return self.sample(generate, inputs, self.state.global_step + 1)
-
-
-def num_answers(settings: GrpoSection) -> int:
-    """G, the answers to each prompt in a step."""
-    return int(settings.args.get("num_generations", GRPOConfig.num_generations))
-
-
-def _join(
-    batches: list[Batch], chosen: list[tuple[int, int]], per_prompt: int, *, pad_token_id: int
-) -> Batch:
-    """One batch of some groups of several: ``chosen`` holds (batch, group in it).
-
-    Prompts are padded on the left, all else on the right, as TRL does.
-    """
-    joined: Batch = {}
-    for name, value in batches[0].items():
-        if value.dim() == 0:
-            continue
-        parts = [batches[b][name][g * per_prompt : (g + 1) * per_prompt] for b, g in chosen]
-        if value.dim() == 2:
-            width = max(part.shape[1] for part in parts)
-            fill = pad_token_id if name.endswith("_ids") else 0
-            on_left = name.startswith("prompt_")
-            parts = [
-                torch.nn.functional.pad(
-                    part,
-                    (width - part.shape[1], 0) if on_left else (0, width - part.shape[1]),
-                    value=fill,
-                )
-                for part in parts
-            ]
-        joined[name] = torch.cat(parts)
-    joined["num_items_in_batch"] = joined["completion_mask"].sum()
-    return joined
+        return self.sample(self, len(inputs))
 
 
 def _grpo_args(

@@ -40,8 +40,9 @@ from edco_core.errors import ConfigError, StopRequested, TrainingError
 from edco_core.records import Checkpoint, Pool, TrainingOutcome
 
 if TYPE_CHECKING:
+    from edco_core.config_curriculum import CurriculumSection
     from edco_core.loading import ModelHost
-    from edco_core.records import Ints
+    from edco_core.records import Ints, Known
 
 DEFAULT_SAVE_STEPS = 100
 """Steps between saves inside an interval; TRL's 500 would lose too much of a short interval."""
@@ -177,11 +178,13 @@ class IntervalTrainer(ABC, Generic[SettingsT]):
         host: ModelHost,
         plan: Plan,
         *,
+        curriculum: CurriculumSection | None = None,
         run_id: str,
         run_dir: Path,
         seed: int,
     ) -> None:
         self._settings = settings
+        self._curriculum = curriculum
         self._pool = pool
         self._host = host
         self._plan = plan
@@ -198,7 +201,7 @@ class IntervalTrainer(ABC, Generic[SettingsT]):
         """
 
     @abstractmethod
-    def _begin(self, span: Span, order: Ints, rows: Ints, saved: Path | None) -> None:
+    def _begin(self, span: Span, order: Ints, saved: Path | None, known: Known | None) -> None:
         """An interval begins, or goes on from ``saved``, one of its own checkpoints."""
 
     @abstractmethod
@@ -241,14 +244,16 @@ class IntervalTrainer(ABC, Generic[SettingsT]):
         confirm_ownership: Callable[[], None],
         should_stop: Callable[[], bool],
         on_progress: Callable[[int, int], None],
+        known: Known | None = None,
     ) -> TrainingOutcome:
         """Train on one curriculum and return what happened, step by step.
 
         ``order`` (N,) holds the ordinals in training order; further epochs repeat it, and a last
         step that is not full is filled from its beginning.  ``start`` and ``run_start`` are the
         checkpoints the interval and the run began with.  ``confirm_ownership`` raises when the run
-        is another process's by now; it is asked before a file is touched.  Raises StopRequested
-        after a save when ``should_stop`` says so, and TrainingError for a loss that is not finite.
+        is another process's by now; it is asked before a file is touched.  ``known`` is of
+        use where the curriculum also samples answers.  Raises StopRequested after a save when
+        ``should_stop`` says so, and TrainingError for a loss that is not finite.
         """
         began = time.perf_counter()
         plan, restart = self._plan, self._settings.restart_optimizer
@@ -268,7 +273,7 @@ class IntervalTrainer(ABC, Generic[SettingsT]):
             tokens_before=facts.num_tokens if facts and is_ours else 0,
         )
         rows = np.resize(order, plan.rows_per_interval)
-        self._begin(span, order, rows, saved)
+        self._begin(span, order, saved, known)
 
         def complete(checkpoint: Path, state: Any) -> None:
             confirm_ownership()

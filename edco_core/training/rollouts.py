@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from edco_core.checkpoints import ROLLOUTS
-from edco_core.records import RolloutAnswers, RolloutGroups
+from edco_core.records import GradientTerms, RolloutAnswers, RolloutGroups
 
 if TYPE_CHECKING:
     from edco_core.records import BoolArray, Floats, Ints
@@ -32,6 +32,10 @@ _SCHEMA = pa.schema(
         "n_tokens": pa.list_(pa.int64()),
         "truncated": pa.list_(pa.bool_()),
         "texts": pa.list_(pa.string()),
+        "n_trained": pa.int64(),
+        "gradient_correct": pa.float64(),
+        "gradient_wrong": pa.float64(),
+        "gradient_gap": pa.float64(),
     }
 )
 
@@ -50,9 +54,17 @@ class Group:
     """Whether the answer was cut off at its longest length."""
     texts: Sequence[str]
 
-    @property
-    def has_signal(self) -> bool:
-        return _spread(self.rewards) > 0
+
+@dataclass(frozen=True, slots=True)
+class Gradients:
+    """Of one group's answers, g = gradient of log p(answer | prompt) by the trained parameters."""
+
+    correct: float | None
+    """Mean of |g|^2 over the correct answers; None: there are none."""
+    wrong: float | None
+    """The same of the others."""
+    gap: float | None
+    """|mean g of the correct - mean g of the others|^2; None where one of them is missing."""
 
 
 class RolloutLog:
@@ -67,20 +79,29 @@ class RolloutLog:
         """Prompts that were asked so far, those passed over among them."""
         return len(self._rows)
 
-    def add(self, group: Group, *, step: int, is_trained: bool) -> None:
-        """Keep a group; those trained on in a step have slots, counted from 0."""
+    def add(
+        self, group: Group, *, step: int, n_trained: int, gradients: Gradients | None = None
+    ) -> None:
+        """Keep a group, of whose answers ``n_trained`` were trained on in a step.
+
+        Those with any have slots, counted from 0.
+        """
         slot = sum(row["slot"] is not None for row in self._of_last_step(step))
         self._rows.append(
             {
                 "step": step,
                 "ordinal": group.ordinal,
-                "slot": slot if is_trained else None,
+                "slot": slot if n_trained else None,
                 "advantage_abs_mean": float(np.abs(group.advantages).mean()),
                 "rewards": group.rewards.tolist(),
                 "is_correct": group.is_correct.tolist(),
                 "n_tokens": group.n_tokens.tolist(),
                 "truncated": group.truncated.tolist(),
                 "texts": list(group.texts) if self._keep_texts else None,
+                "n_trained": n_trained,
+                "gradient_correct": gradients.correct if gradients else None,
+                "gradient_wrong": gradients.wrong if gradients else None,
+                "gradient_gap": gradients.gap if gradients else None,
             }
         )
 
@@ -95,13 +116,28 @@ class RolloutLog:
         pq.write_table(pa.Table.from_pylist(self._rows, _SCHEMA), checkpoint / ROLLOUTS)
 
     def load(self, checkpoint: Path) -> None:
-        """Go on from what was saved there."""
-        self._rows = pq.read_table(checkpoint / ROLLOUTS).to_pylist()
+        """Go on from what was saved there, by this version or one that kept less."""
+        self._rows = [
+            {
+                **dict.fromkeys(_SCHEMA.names),
+                "n_trained": 0 if row["slot"] is None else len(row["rewards"]),
+                **row,
+            }
+            for row in pq.read_table(checkpoint / ROLLOUTS).to_pylist()
+        ]
 
-    def step_ordinals(self, num_rounds: int, steps_per_round: int) -> Ints:
-        """Shape (steps, slots): the samples each step trained on; a round's steps share them."""
-        trained = np.array([r["ordinal"] for r in self._rows if r["slot"] is not None], np.int64)
-        return np.repeat(trained.reshape(num_rounds, -1), steps_per_round, axis=0)
+    def step_ordinals(self, num_slots: int, steps_per_round: int) -> Ints:
+        """Shape (steps, slots): the samples each step trained on; a round's steps share them.
+
+        -1 in a slot that a step left empty.
+        """
+        rounds: dict[int, list[int]] = {}
+        for row in self._rows:
+            trained = rounds.setdefault(row["step"], [])
+            if row["slot"] is not None:
+                trained.append(row["ordinal"])
+        filled = [each + [-1] * (num_slots - len(each)) for each in rounds.values()]
+        return np.repeat(np.array(filled, np.int64), steps_per_round, axis=0)
 
     def groups(self) -> RolloutGroups:
         rows = self._rows
@@ -116,7 +152,18 @@ class RolloutLog:
             advantage_abs_mean=np.array([row["advantage_abs_mean"] for row in rows]),
             n_tokens_mean=np.array([np.mean(row["n_tokens"]) for row in rows]),
             truncated_share=np.array([np.mean(row["truncated"]) for row in rows]),
+            n_trained=np.array([row["n_trained"] for row in rows], np.int64),
+            gradients=self._gradients(),
         )
+
+    def _gradients(self) -> GradientTerms | None:
+        correct, wrong, gap = (
+            np.array([row[f"gradient_{name}"] for row in self._rows], np.float64)
+            for name in ("correct", "wrong", "gap")
+        )
+        if np.isnan(correct).all() and np.isnan(wrong).all():
+            return None
+        return GradientTerms(correct, wrong, gap)
 
     def answers(self) -> RolloutAnswers | None:
         """Every answer with its text; None where texts are not kept."""

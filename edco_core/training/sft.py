@@ -25,7 +25,7 @@ from edco_core.training.interval import (
 )
 
 if TYPE_CHECKING:
-    from edco_core.records import Ints
+    from edco_core.records import Ints, Known
 
 
 class SftTrainer(IntervalTrainer[SftSection]):
@@ -56,8 +56,9 @@ class SftTrainer(IntervalTrainer[SftSection]):
         lengths = pc.list_value_length(self._tokenized.data.column("input_ids"))
         self._num_tokens_by_ordinal = lengths.to_numpy().astype(np.int64)
 
-    def _begin(self, span: Span, order: Ints, rows: Ints, saved: Path | None) -> None:
+    def _begin(self, span: Span, order: Ints, saved: Path | None, known: Known | None) -> None:
         self._span = span
+        rows = np.resize(order, self._plan.rows_per_interval)
         self._step_ordinals = rows.reshape(span.num_steps, self._plan.slots_per_step)
         step_tokens = self._num_tokens_by_ordinal[self._step_ordinals].sum(axis=1)
         self._tokens_after = span.tokens_before + np.cumsum(step_tokens)

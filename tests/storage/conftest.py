@@ -17,9 +17,12 @@ from sqlalchemy import create_engine, make_url
 from sqlalchemy.pool import NullPool
 
 from edco_core.records import (
+    Alarm,
     Beliefs,
     Checkpoint,
+    ComparisonRow,
     Evaluation,
+    GradientTerms,
     Lease,
     Pool,
     RolloutAnswers,
@@ -292,6 +295,12 @@ def make_rollouts(step: int, ordinals: np.ndarray) -> RolloutGroups:
         advantage_abs_mean=2 * rate * (1 - rate),
         n_tokens_mean=4 + rate,
         truncated_share=1 - rate,
+        n_trained=np.where(np.arange(len(ordinals)) == 0, 0, 8),
+        gradients=GradientTerms(
+            np.where(n_correct == 0, np.nan, rate),
+            np.where(n_correct == 8, np.nan, 2 * rate),
+            np.where(n_correct % 8 == 0, np.nan, 3 * rate),
+        ),
     )
 
 
@@ -325,6 +334,19 @@ def curriculum(interval: int, size: int, run: int = 0, n: int = 10) -> np.ndarra
     return rng.permutation(rng.choice(size // 2 if interval % 2 else size, n, replace=False))
 
 
+def make_alarm(interval: int, alarm: str = "accuracy") -> Alarm:
+    return Alarm(interval, alarm, 0.5, 0.625, "warn", "exact_match fell from 0.75 to 0.5")
+
+
+def make_comparison_row() -> ComparisonRow:
+    return ComparisonRow(
+        label="top-N", strategy="edco", n_seeds=3, n_failed=1, metric="exact_match", mean=0.5,
+        ci_low=0.25, ci_high=0.75, tail_mean=0.375, difference=0.125, difference_low=-0.25,
+        difference_high=0.5, n_pairs=3, p_value=0.25, p_adjusted=0.5, p_sign_flip=None, steps=40,
+        seconds=12.5, scoring_seconds=2.5, steps_to_reference=30, seconds_to_reference=9.5,
+    )  # fmt: skip
+
+
 def do_interval(
     ledger: Ledger, lease: Lease, interval: int, pool: Pool, run: int = 0, *, drawn: bool = True
 ) -> None:
@@ -344,6 +366,7 @@ def do_interval(
         interval,
         make_outcome(interval, chosen, rollouts=run == 1),
         make_evaluation(interval),
+        alarms=[make_alarm(interval)] if run == 1 else [],
     )
 
 

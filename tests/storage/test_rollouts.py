@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edco_core.errors import LedgerError
-from edco_core.records import Lease
+from edco_core.records import GradientTerms, Lease, RolloutGroups
 from storage import Ledger, open_ledger, queries
 from tests.storage.conftest import (
     do_run,
@@ -53,6 +53,58 @@ def test_groups_come_back_as_they_were_sampled(ledger: Ledger) -> None:
     assert texts["answer"].tolist() == list(answers.texts)
     assert texts["is_correct"].tolist() == answers.is_correct.tolist()
     assert [IDS.index(sample) for sample in texts["sample_id"]] == np.repeat(ordinals, 8).tolist()
+
+
+def test_groups_are_read_back_whole(ledger: Ledger) -> None:
+    do_run(ledger, "demo-1", 2, run=1)
+    for interval in range(2):
+        found = ledger.rollouts("demo-1", interval)
+        assert found is not None
+        made = make_rollouts(interval * 4 + 1, found.ordinals)
+        assert found.gradients is not None
+        assert made.gradients is not None
+        for one, other, names in (
+            (found, made, set(RolloutGroups.__slots__) - {"gradients"}),
+            (found.gradients, made.gradients, set(GradientTerms.__slots__)),
+        ):
+            for name in names:
+                assert np.array_equal(getattr(one, name), getattr(other, name), equal_nan=True), (
+                    name
+                )
+
+
+def test_what_is_not_measured_reads_as_not_there(ledger: Ledger) -> None:
+    ledger.register_pool(POOL)
+    lease = ledger.create_run(make_spec("rl", POOL), "me")
+    up_to_training(ledger, lease, 0, pool_scores(0, len(POOL)))
+    rollouts = dataclasses.replace(make_rollouts(1, np.arange(3)), gradients=None, n_trained=None)
+    outcome = dataclasses.replace(make_outcome(0, np.arange(10)), rollouts=rollouts)
+    ledger.finish_training(lease, 0, outcome, None)
+    found = ledger.rollouts("rl", 0)
+    assert found is not None
+    assert found.gradients is None
+    assert found.n_trained is not None
+    assert found.n_trained.tolist() == [0, 8, 8]
+    assert ledger.gradient_terms("rl", 1) is None
+
+
+def test_the_newest_gradients_of_each_sample_before_an_interval(ledger: Ledger) -> None:
+    ledger.register_pool(POOL)
+    lease = ledger.create_run(make_spec("rl", POOL), "me")
+    nan = float("nan")
+    asked = [([7, 3, 7], [1.0, 2.0, 3.0]), ([3, 5], [4.0, nan]), ([3], [9.0])]
+    for interval, (ordinals, values) in enumerate(asked):
+        up_to_training(ledger, lease, interval, pool_scores(0, len(POOL)))
+        rollouts = make_rollouts(interval * 4 + 1, np.array(ordinals))
+        terms = np.array(values)
+        rollouts = dataclasses.replace(rollouts, gradients=GradientTerms(terms, terms, terms))
+        outcome = dataclasses.replace(make_outcome(interval, np.arange(10)), rollouts=rollouts)
+        ledger.finish_training(lease, interval, outcome, None)
+    assert ledger.gradient_terms("rl", 0) is None
+    found = ledger.gradient_terms("rl", 2)
+    assert found is not None
+    assert found[0].tolist() == [3, 7]
+    assert found[1].wrong.tolist() == [4.0, 3.0]
 
 
 def test_an_interval_counts_its_answers_and_what_they_taught(ledger: Ledger) -> None:
@@ -149,7 +201,7 @@ def test_what_else_the_trainer_tells_is_kept_with_the_stage(ledger: Ledger) -> N
     assert json.loads(json.dumps(found["judge"])) == facts["judge"]
 
 
-@pytest.mark.parametrize("broken", ["answers", "nan"])
+@pytest.mark.parametrize("broken", ["answers", "nan", "slots", "gradients"])
 def test_rollouts_that_contradict_themselves_are_refused(ledger: Ledger, broken: str) -> None:
     ledger.register_pool(POOL)
     lease = ledger.create_run(make_spec("rl", POOL), "me")
@@ -162,20 +214,19 @@ def test_rollouts_that_contradict_themselves_are_refused(ledger: Ledger, broken:
         less = dataclasses.replace(rollouts, n=rollouts.n - 1)
         outcome = dataclasses.replace(outcome, rollouts=less)
     else:
-        worse = dataclasses.replace(rollouts, n_tokens_mean=np.full(3, np.nan))
+        infinite = np.full(3, np.inf)
+        worse = dataclasses.replace(
+            rollouts,
+            **{
+                "nan": {"n_tokens_mean": np.full(3, np.nan)},
+                "slots": {"n_trained": np.zeros(3, np.int64)},
+                "gradients": {"gradients": GradientTerms(infinite, infinite, infinite)},
+            }[broken],
+        )
         outcome = dataclasses.replace(outcome, rollouts=worse)
     with pytest.raises(LedgerError, match="run rl, interval 0"):
         ledger.finish_training(lease, 0, outcome, None)
     assert not ledger.stage_done("rl", 0, "training")
-
-
-def test_rollouts_are_read_back_as_they_were_kept(ledger: Ledger) -> None:
-    do_run(ledger, "demo-1", 1, run=1)
-    found = ledger.rollouts("demo-1", 0)
-    assert found is not None
-    made = make_rollouts(1, found.ordinals)
-    for field in dataclasses.fields(made):
-        assert getattr(found, field.name).tolist() == getattr(made, field.name).tolist(), field.name
 
 
 def test_an_interval_without_rollouts_has_none(ledger: Ledger) -> None:

@@ -21,6 +21,7 @@ from tests.storage.conftest import (
     do_interval,
     do_run,
     make_checkpoint,
+    make_comparison_row,
     make_evaluation,
     make_pool,
     make_spec,
@@ -60,12 +61,20 @@ COLUMNS = {  # the public contract
     "training_steps": "run_id interval step loss learning_rate grad_norm num_tokens",
     "step_samples": "run_id interval step slot sample_id",
     "rollouts": "run_id interval step sample_id n n_correct reward_mean reward_std "
-    "advantage_abs_mean n_tokens_mean truncated_share draw slot",
+    "advantage_abs_mean n_tokens_mean truncated_share draw slot n_trained "
+    "gradient_correct gradient_wrong gradient_gap",
     "rollout_texts": "run_id interval step draw number sample_id answer reward is_correct n_tokens "
     "truncated",
     "pass_rates": "run_id interval sample_id n n_correct pass_rate",
     "beliefs": "run_id interval sample_id alpha beta mean",
+    "alarms": "run_id interval alarm value threshold action message",
+    "comparisons": "experiment label strategy n_seeds n_failed metric mean ci_low ci_high "
+    "tail_mean difference difference_low difference_high n_pairs p_value p_adjusted p_sign_flip "
+    "steps seconds scoring_seconds steps_to_reference seconds_to_reference made_at",
 }
+
+
+TIMES = ("created_at", "finished_at", "made_at")
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
@@ -260,10 +269,11 @@ def test_the_same_sql_gives_the_same_answers_on_both_databases(
         ledger = open_ledger(url)
         do_run(ledger, "demo-1", K)
         do_run(ledger, "Demo-2", K, run=1)
+        ledger.keep_comparison("demo", [make_comparison_row()])
         reader = open_ledger(url, read_only=True)
         answers.append([reader.query(sql) for sql in asked])
     for sql, ours, theirs in zip(asked, *answers, strict=True):
-        times = [i for i, name in enumerate(ours[0]) if name in ("created_at", "finished_at")]
+        times = [i for i, name in enumerate(ours[0]) if name in TIMES]
         assert ours[0] == theirs[0], sql
         assert len(ours[1]) == len(theirs[1]) > 0, sql
         for mine, other in zip(ours[1], theirs[1], strict=True):
@@ -297,6 +307,8 @@ _KEYS = {
     "rollout_texts": ("run_id", "interval", "draw", "number"),
     "pass_rates": ("run_id", "interval", "sample_id"),
     "beliefs": ("run_id", "interval", "sample_id"),
+    "alarms": ("run_id", "interval", "alarm"),
+    "comparisons": ("experiment", "label"),
 }
 
 

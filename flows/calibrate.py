@@ -1,0 +1,165 @@
+"""What training and scoring cost on this device, measured before runs are planned by seconds.
+
+The first measurement of the same settings, model and data counts for as long as the comparison's
+name is used: a plan measured anew would be another plan, and its half-done runs would be lost.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edco_core.checkpoints import mark_complete, weights_sha256
+from edco_core.config import Config
+from edco_core.errors import InputError
+from edco_core.records import Checkpoint
+from flows.compare_plan import Cost
+from flows.display import progress, say
+from flows.prepare import Inputs, complete
+from storage import Ledger
+
+if TYPE_CHECKING:
+    from edco_core.loading import ModelHost
+
+_SCORED_SAMPLES = 256
+_STEPS = 12
+_NOT_COUNTED = 2
+"""Of the steps, the first ones, in which memory is asked for and kernels are chosen."""
+
+
+def calibrated(ledger: Ledger, experiment: str, config: Config, inputs: Inputs) -> Cost:
+    """The cost of these settings: as the ledger has it, else measured and kept there."""
+    keys = _keys(config, inputs)
+    known = _known(ledger, experiment, keys)
+    if None in known.values():
+        say(f"measuring what {config.curriculum.type} costs on this device")
+        measured = _measure(
+            config, inputs, train=known["step"] is None, score=known["scoring"] is None
+        )
+        for what, seconds in measured.items():
+            known[what] = ledger.keep_calibration(experiment, what, keys[what], seconds)
+        say(
+            f"a step takes {known['step']:.3g} s, an interval {known['interval']:.3g} s beside "
+            f"its steps, scoring the pool {known['scoring']:.3g} s"
+        )
+    return _cost(known)
+
+
+def stored_cost(ledger: Ledger | None, experiment: str, config: Config, inputs: Inputs) -> Cost:
+    """The cost as it was measured; raises InputError where it was not."""
+    known = _known(ledger, experiment, _keys(config, inputs)) if ledger else {"step": None}
+    if None in known.values():
+        raise InputError(
+            "compare.budget.seconds: what the strategies cost has not been measured yet, so "
+            "their runs are not planned. 'edco compare' measures it, or give a budget of steps."
+        )
+    return _cost(known)
+
+
+def _keys(config: Config, inputs: Inputs) -> dict[str, str]:
+    """What each measurement depends on, as a hash."""
+    common = {"model": config.model.model_dump(mode="json"), "data": inputs.pool.fingerprint}
+    scoring = _digest(common | {"scoring": config.scoring.model_dump(mode="json")})
+    training = _digest(common | {"training": config.training.model_dump(mode="json")})
+    return {"step": training, "interval": training, "scoring": scoring}
+
+
+def _known(ledger: Ledger, experiment: str, keys: Mapping[str, str]) -> dict[str, float | None]:
+    return {what: ledger.calibration(experiment, what, key) for what, key in keys.items()}
+
+
+def _cost(known: Mapping[str, float | None]) -> Cost:
+    return Cost(**{what: seconds for what, seconds in known.items() if seconds is not None})
+
+
+def _digest(settings: object) -> str:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def _measure(config: Config, inputs: Inputs, *, train: bool, score: bool) -> dict[str, float]:
+    """Seconds by what they are for; trains in a folder that is gone afterwards."""
+    from edco_core.loading import ModelHost  # torch: seconds
+
+    prepared = complete(inputs)
+    if prepared.parent is not None:
+        prepared.parent.make()
+    host = ModelHost(prepared.config.model, seed=prepared.config.run.seed)
+    host.load_base()
+    measured: dict[str, float] = {}
+    with tempfile.TemporaryDirectory(prefix="edco-calibration-") as folder:
+        if score:
+            measured["scoring"] = _scoring_seconds(config, inputs, host, Path(folder))
+        if train:
+            measured |= _training_seconds(config, inputs, host, Path(folder))
+    return measured
+
+
+def _scoring_seconds(config: Config, inputs: Inputs, host: ModelHost, folder: Path) -> float:
+    """For the whole pool, from samples taken evenly from it."""
+    from edco_core.scoring import build_scorer
+
+    pool = inputs.pool
+    scorer = build_scorer(config.scoring, pool, host, seed=config.run.seed, cache_dir=folder)
+    num_samples = min(len(pool), _SCORED_SAMPLES)
+    wanted = np.linspace(0, len(pool) - 1, num_samples).astype(np.int64)
+    none = np.empty(0, dtype=np.int64)
+    with progress("calibration · scoring") as on_progress:
+        for _ in scorer.score(wanted[:8], none, on_progress, interval=0):  # to warm up
+            pass
+        began = time.perf_counter()
+        for _ in scorer.score(wanted, none, on_progress, interval=0):
+            pass
+    return (time.perf_counter() - began) * len(pool) / num_samples
+
+
+def _training_seconds(
+    config: Config, inputs: Inputs, host: ModelHost, folder: Path
+) -> dict[str, float]:
+    """A step, by the median of some; and what an interval takes beside its steps."""
+    from edco_core.training import build_trainer, make_plan
+
+    size = len(inputs.pool)
+    one_step = make_plan(config.training, num_intervals=1, samples_per_interval=1)
+    wanted = one_step.slots_per_step * _STEPS / config.training.epochs_per_interval
+    num_samples = min(size, max(1, round(wanted)))
+    plan = make_plan(config.training, num_intervals=1, samples_per_interval=num_samples)
+    trainer = build_trainer(
+        config.training, inputs.pool, host, plan,
+        run_id="calibration", run_dir=folder, seed=config.run.seed,
+    )  # fmt: skip
+    trainer.prepare()
+    saved = host.save_start(folder / "checkpoints" / "start")
+    if config.model.peft is None:
+        digest = weights_sha256(saved)
+    else:
+        digest = mark_complete(saved, run_id="calibration", step=0, num_tokens=0).weights_sha256
+    start = Checkpoint(0, 0, str(saved), digest)
+    moments: list[float] = []
+    order = np.linspace(0, size - 1, num_samples).astype(np.int64)
+    with progress("calibration · training") as update:
+        outcome = trainer.train_interval(
+            0, order, start, start,
+            confirm_ownership=lambda: None, should_stop=lambda: False,
+            on_progress=_noting(moments, update),
+        )  # fmt: skip
+    between = np.diff(moments)[_NOT_COUNTED:]
+    if len(between) == 0:  # a pool of a step or two
+        return {"step": outcome.seconds / len(outcome.steps), "interval": 0.0}
+    step = statistics.median(between.tolist())
+    return {"step": step, "interval": max(0.0, outcome.seconds - step * len(outcome.steps))}
+
+
+def _noting(moments: list[float], update: Callable[[int, int], None]) -> Callable[[int, int], None]:
+    def on_progress(done: int, total: int) -> None:
+        moments.append(time.perf_counter())
+        update(done, total)
+
+    return on_progress

@@ -1,0 +1,193 @@
+"""From a comparison to its runs: what each may do for its budget, and what it is called.
+
+A run's id is made of its label, its seed and a hash of all that its outcome depends on, so the same
+comparison finds its runs again, and another one never takes them for its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from edco_core.config import Config, parse_config
+from edco_core.config_compare import Arm, Comparison
+from edco_core.config_guard import check_room
+from edco_core.errors import ConfigError
+from flows.prepare import Inputs, load_inputs
+
+if TYPE_CHECKING:
+    from edco_core.training import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Seconds of the device, as measured beforehand."""
+
+    step: float
+    """An optimizer step."""
+    interval: float
+    """What training an interval takes beside its steps."""
+    scoring: float
+    """Scoring the pool once."""
+
+
+Measure = Callable[[Config, Inputs], Cost]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedArm:
+    """A strategy with what its runs come to."""
+
+    label: str
+    config: Config
+    """Of its runs, but for the seed."""
+    plan: Plan
+    cost: Cost | None
+    """None: the budget is in steps."""
+
+    @property
+    def strategy(self) -> str:
+        return self.config.curriculum.type
+
+    @property
+    def planned_seconds(self) -> float | None:
+        """Of training, and of the scoring it is charged for."""
+        if self.cost is None:
+            return None
+        intervals = self.plan.num_intervals
+        return (
+            self.plan.total_steps * self.cost.step
+            + intervals * self.cost.interval
+            + num_scorings(self.config, intervals) * self.cost.scoring
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRun:
+    """One strategy with one seed."""
+
+    run_id: str
+    label: str
+    seed: int
+    config: Config
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """All runs of a comparison, seed by seed."""
+
+    comparison: Comparison
+    arms: tuple[PlannedArm, ...]
+    runs: tuple[PlannedRun, ...]
+    metric: str
+
+
+def plan_comparison(comparison: Comparison, store_url: str, measure: Measure) -> Planned:
+    """Check the configuration of every strategy, and plan its runs; raises InputError.
+
+    ``measure`` is asked only where the budget is in seconds.
+    """
+    arms = []
+    inputs: Inputs | None = None
+    for arm in comparison.arms:
+        inputs = load_inputs(arm.config, store_url)
+        arms.append(_planned_arm(arm, inputs, comparison, measure))
+    assert inputs is not None  # the data is the same for all
+    lengths = {arm.plan.total_steps for arm in arms}
+    if comparison.budget is None and len(lengths) > 1:
+        told = ", ".join(f"{arm.label} {arm.plan.total_steps}" for arm in arms)
+        raise ConfigError(
+            f"compare: the strategies do not take the same number of steps ({told}). Give them "
+            f"one budget, e.g. compare: {{budget: {{steps: {min(lengths)}}}}}."
+        )
+    data = [inputs.pool.fingerprint, inputs.eval_pool.fingerprint if inputs.eval_pool else None]
+    runs = [
+        _planned_run(comparison.name, arm, seed, data) for seed in comparison.seeds for arm in arms
+    ]
+    evaluation = arms[0].config.evaluation
+    assert evaluation is not None  # data.eval is needed
+    return Planned(comparison, tuple(arms), tuple(runs), evaluation.metric.type)
+
+
+def num_scorings(config: Config, num_intervals: int) -> int:
+    """How often a strategy pays for scoring the pool: for the intervals whose scores it looks at.
+
+    The loop scores the pool at every interval for the ledger's sake, whoever looks at it.
+    """
+    return {"never": 0, "first": 1, "always": num_intervals}[config.curriculum.uses_scores()]
+
+
+def _planned_arm(arm: Arm, inputs: Inputs, comparison: Comparison, measure: Measure) -> PlannedArm:
+    from edco_core.training import make_plan  # torch and TRL: seconds
+
+    config, size = inputs.config, len(inputs.pool)
+    num_samples = config.curriculum.count(size)
+    num_intervals, cost = config.curriculum.intervals, None
+
+    def plan(intervals: int, samples: int) -> Plan:
+        return make_plan(config.training, num_intervals=intervals, samples_per_interval=samples)
+
+    if (budget := comparison.budget) is not None:
+        if budget.seconds is not None:
+            cost = measure(config, inputs)
+
+        def spent(intervals: int, samples: int) -> float:
+            planned = plan(intervals, samples)
+            if cost is None:
+                return planned.total_steps
+            return PlannedArm(arm.label, config, planned, cost).planned_seconds or 0.0
+
+        limit = budget.seconds or float(budget.steps or 0)
+        num_intervals, num_samples = fit(spent, limit, num_samples, size, arm.label)
+    values = config.model_dump(mode="json")
+    values["curriculum"] |= {"intervals": num_intervals, "top_n": num_samples}
+    for stage in values["curriculum"].get("stages", []):  # which have the same
+        del stage["strategy"]["intervals"], stage["strategy"]["top_n"]
+    fitted = parse_config(values, f"compare: {arm.label}")
+    fitted.curriculum.count(size)
+    check_room(fitted.curriculum, size)
+    return PlannedArm(arm.label, fitted, plan(num_intervals, num_samples), cost)
+
+
+def fit(
+    spent: Callable[[int, int], float], limit: float, num_samples: int, pool_size: int, label: str
+) -> tuple[int, int]:
+    """Intervals, and samples in each, that use a budget up.
+
+    As many intervals as come nearest to it with ``num_samples`` in each; then as many samples as
+    the budget pays for.  ``spent`` grows with both.  Raises ConfigError where it pays for none.
+    """
+    one = spent(1, num_samples)
+    each = spent(2, num_samples) - one  # what is paid only once is left out
+    num_intervals = max(1, round(1 + (limit - one) / each))
+    while num_intervals > 1 and spent(num_intervals, 1) > limit:
+        num_intervals -= 1
+    if spent(num_intervals, 1) > limit:
+        raise ConfigError(
+            f"compare.budget: {limit:g} pays for no interval of {label}, which needs at least "
+            f"{spent(1, 1):g}. Give more."
+        )
+    while spent(num_intervals, pool_size) < limit:  # all of the pool is not enough to train on
+        num_intervals += 1
+    low, high = 1, pool_size + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if spent(num_intervals, middle) <= limit else (low, middle)
+    return num_intervals, low
+
+
+def _planned_run(experiment: str, arm: PlannedArm, seed: int, data: list[Any]) -> PlannedRun:
+    values = arm.config.model_dump(mode="json")
+    values["run"]["seed"] = seed
+    depends_on = {
+        **{key: value for key, value in values.items() if key not in ("run", "store", "data")},
+        "experiment": experiment,
+        "seed": seed,
+        "data": data,
+    }
+    digest = hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()[:8]
+    run_id = f"{arm.config.run.name[:50]}-{arm.label}-s{seed}-{digest}"
+    return PlannedRun(run_id, arm.label, seed, parse_config(values))
