@@ -14,6 +14,7 @@ from test_resume import KILLED, everything
 
 from edco_core.collapse import collapsed
 from edco_core.config import parse_config
+from edco_core.errors import ConfigError
 from flows.display import interval_columns
 from flows.shown import table
 
@@ -164,6 +165,11 @@ def test_validate_says_how_many_answers_will_be_sampled(reinforced: Edco) -> Non
     assert plan["kl_reference"] == "start"
     more = ("--set", "training.skip_without_signal=true", "--set", "training.max_redraws=1")
     assert reinforced.json("validate", "edco.yaml", *more)["answers_sampled"] == "240 to 480"
+    more = ("--set", "curriculum.type=speed", "--set", "curriculum.screening_answers=2")
+    assert reinforced.json("validate", "edco.yaml", *more)["answers_sampled"] == "240 to 600"
+    more = ("--set", "curriculum.type=speed", "--set", "curriculum.screening_answers=4")
+    refused = reinforced("validate", "edco.yaml", *more, expect=2).stderr
+    assert "a prompt has 4 answers" in refused
 
 
 def test_replay_needs_no_trainer(reinforced: Edco) -> None:
@@ -228,18 +234,36 @@ def test_a_collapse_is_told_in_show(reinforced: Edco) -> None:
 def test_a_setting_that_would_be_ignored_is_refused(
     tiny_config: dict[str, Any], training: dict[str, Any], message: str
 ) -> None:
-    from edco_core.errors import ConfigError
-
     with pytest.raises(ConfigError, match="training") as caught:
         parse_config({**tiny_config, "training": {**TRAINING, **training}})
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize("kind", ["cures", "difficulty_filter", "shuffle_r1", "speed"])
+@pytest.mark.parametrize("in_a_stage", [False, True], ids=["alone", "in-a-stage"])
+def test_a_curriculum_that_samples_answers_goes_with_no_other_way_to_do_it(
+    tiny_config: dict[str, Any], kind: str, in_a_stage: bool
+) -> None:
+    curriculum: dict[str, Any] = {"type": kind, "intervals": 2}
+    if in_a_stage:
+        first = {"until": 1, "strategy": {"type": "random"}}
+        curriculum = {
+            "type": "stages", "intervals": 2, "stages": [first, {"strategy": {"type": kind}}]
+        }  # fmt: skip
+    config = {**tiny_config, "curriculum": curriculum, "training": TRAINING}
+    assert parse_config(config).curriculum.at(1).SAMPLES_ANSWERS
+    for settings, message in (
+        ({"skip_without_signal": True}, f"does not go with curriculum.type: {kind}, which itself"),
+        ({"args": {"scale_rewards": "batch"}}, f"does not go with curriculum.type: {kind}: it"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            parse_config({**config, "training": {**TRAINING, **settings}})
+        assert message in str(caught.value)
+
+
 def test_texts_of_answers_are_refused_where_no_texts_are_to_be_kept(
     tiny_config: dict[str, Any],
 ) -> None:
-    from edco_core.errors import ConfigError
-
     with pytest.raises(ConfigError, match=r"keep_rollout_texts does not go with store\.keep_texts"):
         parse_config({**tiny_config, "training": TRAINING, "store": {"keep_texts": False}})
 

@@ -12,6 +12,7 @@ import torch
 from test_training_sft import Loop, make_pool, stop_after
 
 from edco_core.config import GrpoSection, LoraSection
+from edco_core.config_curriculum import StagesSection
 from edco_core.config_rewarded import (
     CuresSection,
     DifficultyFilterSection,
@@ -337,6 +338,19 @@ def test_a_rule_of_the_curriculum_decides_what_a_step_trains_on(
     for step, ordinals in enumerate(outcome.step_ordinals):
         trained = rollouts.ordinals.reshape(5, 4)[step][by_step[step] > 0]
         assert ordinals.tolist() == [*trained, *[-1] * (4 - len(trained))]
+
+
+def test_each_interval_samples_by_the_rule_of_its_stage(new_loop: Callable[..., Loop]) -> None:
+    first = {"until": 1, "strategy": {"type": "random"}}
+    stages = StagesSection.model_validate(
+        {"intervals": 3, "stages": [first, {"strategy": {"type": "shuffle_r1"}}]}
+    )
+    trained = []
+    for outcome in new_loop("run", curriculum=stages).run():
+        assert outcome.rollouts is not None
+        assert outcome.rollouts.n_trained is not None
+        trained.append(int(outcome.rollouts.n_trained.sum()))
+    assert trained == [20 * ANSWERS, 10 * ANSWERS, 10 * ANSWERS]
 
 
 def test_two_optimizer_steps_may_share_answers_and_stops_wait_for_both(
