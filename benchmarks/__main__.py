@@ -23,6 +23,7 @@ NAMES = {
     "ledger_queries": "ledger:measure_questions",
     "ledger_memory": "ledger:measure_memory",
     "grpo": "grpo:measure",
+    "selection": "selection:measure",
 }
 """Name to module and function; each has its table and its file."""
 

@@ -67,7 +67,7 @@ def measure(*, quick: bool) -> Report:
     seeds = (0,) if quick else (0, 1)
     with tempfile.TemporaryDirectory(prefix="edco-bench-") as name:
         folder = Path(name)
-        config = _config(folder, path, quick=quick)
+        config = loghub_config(folder, path, quick=quick)
         runs: dict[str, list[dict[str, Any]]] = {"all": [], "selective": []}
         for seed in seeds:
             for policy, outcomes in runs.items():
@@ -116,7 +116,7 @@ def measure(*, quick: bool) -> Report:
     )
 
 
-def _config(folder: Path, path: Path, *, quick: bool) -> Config:
+def loghub_config(folder: Path, path: Path, *, quick: bool) -> Config:
     """Pool and evaluation set drawn from loghub, and the model, which is trained once."""
     pool_size, eval_size, intervals = (200, 40, 3) if quick else (2000, 400, 8)
     rng = np.random.default_rng(0)
@@ -162,7 +162,7 @@ def _run(config: Config, policy: str, seed: int, folder: Path) -> dict[str, Any]
     url = f"duckdb:///{folder / f'{policy}-{seed}.duckdb'}"
     host = ModelHost(config.model, seed=seed)
     host.load_base()
-    prepared = complete(load_inputs(config))
+    prepared = complete(load_inputs(config, url))
     run = open_run.create(lambda: open_ledger(url), prepared, f"{policy}-{seed}", host)
     outcome: dict[str, Any] = {"seed": seed, "scored": [], "recall": [], "recall_estimate": []}
     rates = []

@@ -43,7 +43,7 @@ def measure(*, quick: bool) -> Report:
     pool, _ = load_pools(config)
     host = ModelHost(config.model, seed=config.run.seed)
     host.load_base()
-    template = quick_answer_template(settings.quick_answer)
+    template = quick_answer_template(settings.quick_answer, is_chat=False)
     prompts = [
         [int(token) for token in prompt]
         for prompt in prompt_token_ids(pool, host.tokenizer, template=template)

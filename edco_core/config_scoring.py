@@ -137,9 +137,9 @@ class AnswerEntropySection(EntropySection):
         None, gt=0, le=1, description="Of sampling: mass kept. Then 1.0 by default."
     )
     quick_answer: bool | str = Field(
-        True,
+        "auto",
         description="Ask for a short answer with the informative words first: true or 'en', 'zh', "
-        "your own text that contains {prompt}, or false.",
+        "your own text that contains {prompt}, or false; auto: where there is a chat template.",
     )
     chat_template: bool = Field(
         True, description="false: plain text, also where the tokenizer has a chat template."
@@ -175,8 +175,9 @@ class AnswerEntropySection(EntropySection):
     @field_validator("quick_answer")
     @classmethod
     def _template_has_its_slot(cls, value: bool | str) -> bool | str:
-        if isinstance(value, str) and value not in ("en", "zh") and "{prompt}" not in value:
-            raise ValueError("use true, false, 'en', 'zh', or a text that contains {prompt}")
+        known = ("auto", "en", "zh")
+        if isinstance(value, str) and value not in known and "{prompt}" not in value:
+            raise ValueError("use auto, true, false, 'en', 'zh', or a text that contains {prompt}")
         return value
 
 
@@ -206,7 +207,7 @@ class PrefixEntropySection(AnswerEntropySection):
                     f"preset 'edco_released' decides {', '.join(clash)}; "
                     "remove the preset or those keys"
                 )
-            return {**values, **decided}
+            return {"quick_answer": True, **values, **decided}
         return values
 
 

@@ -39,8 +39,13 @@ QUICK_ANSWER_TEMPLATES = {
 The request is in front: so all prompts begin alike, and that beginning is read once for all."""
 
 
-def quick_answer_template(setting: bool | str) -> str | None:
-    """The template of a ``quick_answer`` setting; None when it is off."""
+def quick_answer_template(setting: bool | str, *, is_chat: bool) -> str | None:
+    """The template of a ``quick_answer`` setting; None when it is off.
+
+    ``is_chat``: the model gets conversations, and so has learned to follow requests.
+    """
+    if setting == "auto":
+        setting = is_chat
     if setting is False:
         return None
     return (

@@ -50,6 +50,8 @@ def settings_to_try(config: Config) -> dict[str, Setting]:
     """Name to ``scoring`` section; the first is the reference, the run's own comes second."""
     budget = {"max_batch_tokens": config.scoring.max_batch_tokens}
     own = config.scoring.model_dump(mode="json", exclude={"rescore", "shard_size"})
+    if own.get("engine") == "transformers":
+        own = {key: value for key, value in own.items() if not key.startswith("engine")}
     longest = own["max_new_tokens"] if own["type"] == "full_entropy" else 256
     grid: dict[str, Setting] = {
         "full": {"type": "full_entropy", "max_new_tokens": longest},

@@ -303,7 +303,7 @@ def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
         "difference_interval": _interval(row["difference_low"], row["difference_high"]),
         "scoring_share": share,
         **{
-            key: None if row[key] is None else round(row[key], 1)
+            key: None if row[key] is None else f"{row[key]:.1f}"
             for key in ("seconds", "scoring_seconds", "seconds_to_reference")
         },
     }

@@ -21,6 +21,7 @@ from prefect.exceptions import CancelledRun, Pause, TerminationSignal
 from edco_core.checkpoints import write_atomically
 from edco_core.config import Config, parse_config
 from edco_core.curriculum import Strategy, build_strategy
+from edco_core.curriculum.evidence import Samples, samples_of
 from edco_core.errors import (
     ConfigError,
     DataError,
@@ -98,6 +99,11 @@ class OpenRun:
             self.config.scoring, self.pool, self.host,
             seed=self.config.run.seed, cache_dir=self.run_dir,
         )  # fmt: skip
+
+    @cached_property
+    def samples(self) -> Samples:
+        """The pool as strategies see it; what they read of its texts is kept for the next time."""
+        return samples_of(self.pool)
 
     @cached_property
     def strategy(self) -> Strategy[Any]:

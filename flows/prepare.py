@@ -173,6 +173,12 @@ def _rewards_on_the_pool(config: Config) -> dict[str, Sequence[BaseRewardSection
     return judging
 
 
+def rewards_of(config: Config) -> list[BaseRewardSection]:
+    """Everything that judges an answer in a run: of training, scoring and evaluation."""
+    judging = [each for sections in _rewards_on_the_pool(config).values() for each in sections]
+    return judging if config.evaluation is None else [*judging, config.evaluation.metric]
+
+
 def run_spec(prepared: Prepared, run_id: str, identity: Mapping[str, str]) -> RunSpec:
     """The record of a run that is about to start; ``identity`` is what a resume must find again."""
     config = prepared.config

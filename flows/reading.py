@@ -123,12 +123,19 @@ def show_run(ledger: Ledger, prefix: str) -> Answer:
     after += _rollout_lines(rows, _entropy_alarm(ledger, run_id))
     alarms = ledger.alarms(run_id)
     after += map(alarm_line, alarms)
+    usage = _judge_usage(ledger, run_id, rows)
+    if usage is not None:
+        after.append(
+            f"judge: {usage['num_requests']} answers judged, {usage['input_tokens']} tokens read "
+            f"and {usage['output_tokens']} written, cost {usage['cost']:.4g}"
+        )
     checkpoints = [_with_size(row) for row in queries.checkpoints(ledger, run_id)]
     if checkpoints:
         after.append(_on_disk(checkpoints))
     facts = {
         "run": run, "intervals": rows, "evaluations": evaluations, "checkpoints": checkpoints,
         "alarms": [asdict(alarm) for alarm in alarms],
+        "judge": usage,
     }  # fmt: skip
     return Answer(facts, rows, interval_columns(rows, run["metric"]), lines=lines, after=after)
 
@@ -155,6 +162,15 @@ def _rollout_lines(rows: Sequence[dict[str, Any]], alarm_share: float) -> list[s
         which = [row["interval"] for row, each in zip(sampled, is_collapsed, strict=True) if each]
         lines.append(collapse_alarm(which, alarm_share))
     return lines
+
+
+def _judge_usage(
+    ledger: Ledger, run_id: str, rows: Sequence[dict[str, Any]]
+) -> dict[str, Any] | None:
+    """What judges were asked and cost until the last interval that is finished."""
+    done = [row["interval"] for row in rows if row["status"] == "done"]
+    facts = ledger.stage_facts(run_id, done[-1], "training") if done else None
+    return (facts or {}).get("judge")
 
 
 def _entropy_alarm(ledger: Ledger, run_id: str) -> float:

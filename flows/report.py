@@ -46,14 +46,26 @@ _INTERVALS = {
     "recall_estimate": "recall", "score_mean": "mean", "score_p50": "p50",
     "score_p90": "p90", "score_max": "max", "cutoff": "cutoff", "n_selected": "selected",
     "n_first_time": "first time", "n_returned": "returned", "n_stayed": "stayed",
-    "n_left": "left", "jaccard": "jaccard", "train_loss": "train loss", "metric": "metric",
+    "n_left": "left", "jaccard": "jaccard", "train_loss": "train loss",
+    "reward_mean": "reward", "policy_entropy": "policy entropy",
+    "share_without_signal": "no signal", "metric": "metric",
     "scoring_seconds": "scoring s", "training_seconds": "training s",
     "evaluation_seconds": "eval s", "checkpoint_id": "checkpoint",
 }  # fmt: skip
 
 
+_CURVES = {
+    "train_loss": "training loss",
+    "reward_mean": "mean reward of the answers",
+    "policy_entropy": "policy entropy (nats per token)",
+    "share_without_signal": "share of groups without signal",
+}
+"""Through the intervals; the last three of reinforcement learning, where a run has them."""
+
 _SELECTIVE = {"n_rescored", "recall_estimate"}
 """Shown only where a part of the pool kept its earlier scores."""
+_REINFORCED = {"reward_mean", "policy_entropy", "share_without_signal"}
+"""Shown only of reinforcement learning."""
 
 
 def write_report(prefixes: Sequence[str], path: Path, store_url: str) -> Answer:
@@ -117,7 +129,7 @@ def _ask(ledger: Ledger, run_id: str) -> Told:
             grid=grid,
             config=known["config"],
             versions=known["versions"],
-            intervals=queries.intervals(ledger, run_id),
+            intervals=_with_share(queries.intervals(ledger, run_id)),
             evaluations=queries.evaluations(ledger, run_id),
             composition=aggregates.composition(ledger, run_id),
             data_map=aggregates.data_map(ledger, run_id, *grid),
@@ -162,8 +174,11 @@ class _Page:
         for metric in filter(None, metrics):
             curves = curves_of(groups, partial(metric_line, metric))
             charts.append(self._chart(_drawn(curves, label_of(metric)), label_of(metric)))
-        losses = curves_of(groups, lambda told: values_of(told.intervals, "train_loss"))
-        return [*charts, self._chart(_drawn(losses, "training loss"), "training loss")]
+        for key, label in _CURVES.items():
+            curves = curves_of(groups, partial(_line, key))
+            if curves or key == "train_loss":
+                charts.append(self._chart(_drawn(curves, label), label))
+        return charts
 
     def _run(self, told: Told) -> dict[str, Any]:
         tops = [r["score_max"] for t in self._told for r in t.intervals if r["score_max"]]
@@ -231,9 +246,28 @@ class _Page:
 def columns_of(intervals: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """The columns of the table of intervals: key to heading."""
     selective = any(row["n_rescored"] not in (None, row["n_scored"]) for row in intervals)
-    return {
-        key: heading for key, heading in _INTERVALS.items() if selective or key not in _SELECTIVE
-    }
+    left_out = set() if selective else _SELECTIVE
+    if all(row["n_groups"] is None for row in intervals):
+        left_out = left_out | _REINFORCED
+    return {key: heading for key, heading in _INTERVALS.items() if key not in left_out}
+
+
+def _with_share(intervals: Rows) -> Rows:
+    """With the share of groups of answers from which nothing could be learned."""
+    rows = [
+        row
+        | {
+            "share_without_signal": row["n_without_signal"] / row["n_groups"]
+            if row["n_groups"]
+            else None
+        }
+        for row in intervals
+    ]
+    return Rows([*intervals.columns, "share_without_signal"], rows)
+
+
+def _line(key: str, told: Told) -> tuple[list[int], list[float]]:
+    return values_of(told.intervals, key)
 
 
 def _drawn(curves: Sequence[Curves], label: str) -> Callable[[Axes], None]:

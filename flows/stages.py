@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,14 +24,15 @@ from edco_core.checkpoints import (
 from edco_core.collapse import collapsed
 from edco_core.config import GrpoSection
 from edco_core.curriculum import Ranking, choose_curriculum, derive_generator
-from edco_core.curriculum.evidence import samples_of
 from edco_core.errors import LedgerError, StopRequested
 from edco_core.records import BASELINE_INTERVAL, Checkpoint, Evaluation, ScoreHistory
+from edco_core.rewards import judges_usage
 from edco_core.scoring.rescoring import Rescored, rescore
 from flows.display import alarm_line, collapse_alarm, number, say
 from flows.evidence import LedgerEvidence
 from flows.guarding import stop_on, watch
 from flows.open_run import OpenRun
+from flows.prepare import rewards_of
 from flows.retention import apply_retention
 from storage import queries
 
@@ -130,7 +131,7 @@ def select_curriculum(run: OpenRun, interval: int) -> None:
         return
     evidence = LedgerEvidence(
         run.ledger, run.run_id, interval, run.plan.num_intervals, run.config.scoring.type,
-        samples_of(run.pool),
+        run.samples,
     )  # fmt: skip
     generator, made_from = derive_generator(run.config.run.seed, interval, "selection")
     selection = choose_curriculum(
@@ -165,8 +166,10 @@ def train_interval(run: OpenRun, interval: int) -> None:
             raise
     run.host.load_weights(outcome.checkpoint)
     evaluation = run.evaluate(interval)
+    usage = judges_usage(rewards_of(run.config), run.run_dir)
+    facts = {} if usage is None else {"judge": asdict(usage)}
     alarms = watch(run, interval, outcome, evaluation)
-    run.ledger.finish_training(run.lease, interval, outcome, evaluation, alarms=alarms)
+    run.ledger.finish_training(run.lease, interval, outcome, evaluation, facts, alarms)
     drop_optimizer_state(Path(start.path))  # several times the model's size, interval by interval
     _remove_checkpoints(run)
     rows = queries.intervals(run.ledger, run.run_id)

@@ -70,13 +70,14 @@ def problems(**sections: Any) -> list[str]:
         ),
         (
             {"curriculum": {"temprature": 2.0}},
-            "curriculum.temprature: unknown key. Allowed here: intervals, order, preset, "
-            "skip_top, temperature, top_n, type. Did you mean 'temperature'?",
+            "curriculum.temprature: unknown key. Allowed here: intervals, "
+            "max_category_share, order, preset, random_share, skip_top, temperature, "
+            "temperature_end, top_n, type. Did you mean 'temperature'?",
         ),
         (
             {"curriculum": {"type": "edko"}},
-            "curriculum.type: 'edko' came. Allowed: edco, module:attribute, random. "
-            "Did you mean 'edco'?",
+            "curriculum.type: 'edko' came. Allowed: answer_complexity, campus, dump, dynamic_ppl, "
+            "edco, ",
         ),
         (
             {"scoring": {"type": "prefix_entropie"}},
@@ -397,6 +398,8 @@ def test_settings_of_selective_rescoring_without_it_are_refused_and_have_default
 
 def test_strategies_said_to_rank_can_tell_their_ranking() -> None:
     for name in RANKING_STRATEGIES:
-        section = parse_config({**SMALLEST, "curriculum": {"type": name}}).curriculum
+        scoring = {"type": "loss"}
+        values = {**SMALLEST, "curriculum": {"type": name}, "scoring": scoring}
+        section = parse_config(values).curriculum
         rng = np.random.default_rng(0)
         assert build_strategy(section).ranking(np.arange(5.0), rng) is not None

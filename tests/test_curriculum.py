@@ -33,6 +33,15 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     ],
     "length": [{"order": "hard_first"}],
     "campus": [{"perspectives": [each]} for each in ("length", "mtld", "loss", "learned")],
+    "stages": [
+        {
+            "stages": [
+                {"until": 1, "strategy": {"type": "sec"}},
+                {"until": 0.25, "strategy": {"type": "dynamic_ppl"}},
+                {"strategy": {"type": "dump"}},
+            ]
+        }
+    ],
     "loss_reweighting": [{"weighting": "quadratic"}, {"weighting": "extremes"}],
 }
 """Settings beside those of the smoke configurations, which say what each strategy is tried with."""

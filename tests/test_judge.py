@@ -342,6 +342,9 @@ def test_a_run_whose_judge_is_down_is_interrupted_and_goes_on_when_it_answers(
     assert all(0 < row["value"] < 1 for row in rows)
     assert f"llm_judge before training: {rows[0]['value']:.3f}" in resumed.stdout
     assert len(judge.asked) == len(set(judge.asked))
+    usage = edco.json("show", "judged")["judge"]
+    assert usage["num_requests"] == len(judge.asked)
+    assert f"judge: {len(judge.asked)} answers judged, " in edco("show", "judged").stdout
 
     said = [down.stdout, down.stderr, resumed.stdout, resumed.stderr]
     assert not any(KEY in each for each in said)

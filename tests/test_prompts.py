@@ -124,14 +124,19 @@ def test_braces_in_a_prompt_are_only_text(tiny_model: Path, tmp_path: Path) -> N
 def test_quick_answer_has_a_template_per_language_or_the_users_own(
     setting: bool | str, begins: str
 ) -> None:
-    template = quick_answer_template(setting)
+    template = quick_answer_template(setting, is_chat=False)
     assert template is not None
     assert template.startswith(begins)
     assert template.count("{prompt}") == 1
 
 
 def test_quick_answer_can_be_off() -> None:
-    assert quick_answer_template(False) is None
+    assert quick_answer_template(False, is_chat=True) is None
+
+
+def test_auto_asks_only_models_that_get_conversations() -> None:
+    assert quick_answer_template("auto", is_chat=False) is None
+    assert quick_answer_template("auto", is_chat=True) == quick_answer_template(True, is_chat=True)
 
 
 def test_conversations_need_a_template(tiny_model: Path, chat_model: Path, tmp_path: Path) -> None:

@@ -230,10 +230,28 @@ def test_a_setting_that_differs_tells_runs_of_one_strategy_apart() -> None:
     }  # fmt: skip
 
 
+def test_reinforcement_learning_has_its_own_charts_and_columns(
+    page_of: Callable[..., str], ledger: Ledger
+) -> None:
+    labels = ("mean reward of the answers", "policy entropy", "share of groups without signal")
+    supervised, reinforced = page_of("plain"), page_of("random-1")
+    for label in labels:
+        assert label in reinforced
+        assert label not in supervised
+    shown = Read(reinforced).table("policy entropy")
+    rows = queries.intervals(ledger, "random-1")
+    assert [row["no signal"] for row in shown] == [
+        number(row["n_without_signal"] / row["n_groups"]) for row in rows
+    ]
+    assert [row["policy entropy"] for row in shown] == [
+        number(row["policy_entropy"]) for row in rows
+    ]
+
+
 def test_a_pool_scored_in_part_says_so_by_interval() -> None:
     from flows.report import columns_of
 
-    whole = {"n_scored": 40, "n_rescored": 40}
+    whole = {"n_scored": 40, "n_rescored": 40, "n_groups": None}
     assert {"n_rescored", "recall_estimate"} & set(columns_of([whole])) == set()
     assert {"n_rescored", "recall_estimate"} <= set(columns_of([whole, whole | {"n_rescored": 9}]))
 

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edco_core.curriculum.evidence import Evidence
-    from edco_core.records import Floats, Selection
+    from edco_core.records import BoolArray, Floats, Ints, Selection
+
+    Members = dict[str, BoolArray]
+    """Categories that had their limit, and who is in them."""
 
 
 class EdcoStrategy(Strategy[EdcoSection]):
@@ -65,42 +68,33 @@ class EdcoStrategy(Strategy[EdcoSection]):
             "pool_size": len(scores),
             "num_skipped": num_skipped,
         }
-        keys = scores[candidates]
+        keys = logits = scores[candidates]
         if temperature > 0:
             facts |= {"mean": float(keys.mean()), "std": float(keys.std())}
             logits = _logits(keys, facts)
             keys = logits + rng.gumbel(size=len(candidates))
-        categories = None
+        full: Members = {}
         if settings.max_category_share is None:
             drawn = highest(keys, num_samples - num_random)
-            if temperature > 0:
-                facts["race_time"] = race_time(logits, len(drawn))
         else:
             most = max(1, int(settings.max_category_share * num_samples))
-            codes = evidence.samples.categories.codes[candidates]
+            names, codes = evidence.samples.categories.names, evidence.samples.categories.codes
+            codes = codes[candidates]
             drawn = highest_within(keys, num_samples - num_random, codes, most)
-            names, full = evidence.samples.categories.names, full_categories(codes, drawn, most)
-            facts |= {"category_limit": most, "full": {names[code]: None for code in full}}
-            if temperature > 0:  # a category that is full had a race of its own
-                is_drawn = np.isin(np.arange(len(candidates)), drawn)
-                rest = ~np.isin(codes, full)
-                facts["race_time"] = race_time(logits[rest], int(is_drawn[rest].sum()))
-                for code in full:
-                    own = codes == code
-                    time = race_time(logits[own], int(is_drawn[own].sum()))
-                    facts["full"][names[code]] = time
-            categories = np.array(names, object)[codes]
-        num_by_score = len(drawn)
+            full = {names[code]: codes == code for code in full_categories(codes, drawn, most)}
+            facts |= {"category_limit": most, "full": dict.fromkeys(full)}
+        if temperature > 0:
+            facts |= _races(logits, drawn, full)
         if num_random:
             others = np.setdiff1d(np.arange(len(candidates)), drawn, assume_unique=True)
             facts |= {"num_random": num_random, "random_chance": num_random / len(others)}
             drawn = np.concatenate([drawn, rng.permutation(others)[:num_random]])
         probabilities = None
         if temperature > 0:
-            named = None if categories is None else categories[drawn]
-            probabilities = inclusion_probability(scores[candidates[drawn]], facts, named)
+            members = {name: is_member[drawn] for name, is_member in full.items()}
+            probabilities = _chances(logits[drawn], facts, members)
         elif num_random:
-            is_random = np.arange(num_samples) >= num_by_score
+            is_random = np.arange(num_samples) >= num_samples - num_random
             probabilities = np.where(is_random, facts["random_chance"], 1.0)
         chosen = candidates[drawn]
         if settings.order == "shuffled":
@@ -155,12 +149,26 @@ def inclusion_probability(
 
     ``categories``, of the same shape: their names, where categories were limited.
     """
-    logits = _logits(scores, facts)
+    members = {} if categories is None else {n: categories == n for n in facts.get("full", {})}
+    return _chances(_logits(scores, facts), facts, members)
+
+
+def _races(logits: Floats, drawn: Ints, full: Members) -> dict[str, Any]:
+    """ln t of the race; a category that had its limit ran one of its own."""
+    is_drawn, is_free = np.zeros(len(logits), bool), np.ones(len(logits), bool)
+    is_drawn[drawn] = True
+    times = {}
+    for name, is_member in full.items():
+        is_free &= ~is_member
+        times[name] = race_time(logits[is_member], int(is_drawn[is_member].sum()))
+    common = race_time(logits[is_free], int(is_drawn[is_free].sum()))
+    return {"race_time": common, "full": times} if full else {"race_time": common}
+
+
+def _chances(logits: Floats, facts: dict[str, Any], members: Members) -> Floats:
     chances = chances_to_win(logits, facts["race_time"])
-    if categories is not None:
-        for name, time in facts.get("full", {}).items():
-            own = categories == name
-            chances[own] = chances_to_win(logits[own], time)
+    for name, is_member in members.items():
+        chances[is_member] = chances_to_win(logits[is_member], facts["full"][name])
     by_chance: float = facts.get("random_chance", 0.0)
     return chances + (1 - chances) * by_chance
 

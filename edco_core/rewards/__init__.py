@@ -6,7 +6,7 @@ section in ``edco_core/config_rewards.py`` and one line in ``REWARDS``.  Loads w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +76,17 @@ def check_fields(
         )
 
 
+def judges_usage(sections: Iterable[BaseRewardSection], run_dir: Path) -> Usage | None:
+    """What the judges among these have cost a run since it began; None: there is none.
+
+    One that several settings name is counted once.
+    """
+    judges = {repr(each): each for each in sections if each.type == "llm_judge"}
+    if not judges:
+        return None
+    return build_rewards(list(judges.values()), cache_dir=run_dir).usage
+
+
 __all__ = [
     "REWARDS",
     "Answered",
@@ -86,5 +97,6 @@ __all__ = [
     "Usage",
     "build_rewards",
     "check_fields",
+    "judges_usage",
     "needed_fields",
 ]

@@ -36,10 +36,11 @@ class AnswerEntropyScorer(Scorer[SettingsT]):
 
     @cached_property
     def _prompts(self) -> list[TokenIds]:
+        is_chat = self.settings.chat_template and bool(self._host.tokenizer.chat_template)
         return prompt_token_ids(
             self._pool,
             self._host.tokenizer,
-            template=quick_answer_template(self.settings.quick_answer),
+            template=quick_answer_template(self.settings.quick_answer, is_chat=is_chat),
             chat_template=self.settings.chat_template,
         )
 

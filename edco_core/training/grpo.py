@@ -259,7 +259,6 @@ class GrpoTrainer(IntervalTrainer[GrpoSection]):
         step_ordinals = self._log.step_ordinals(
             plan.steps_per_interval // plan.steps_per_round, plan.steps_per_round
         )
-        usage = self._rewards.usage
         return TrainingOutcome(
             checkpoint,
             tuple(steps),
@@ -267,7 +266,6 @@ class GrpoTrainer(IntervalTrainer[GrpoSection]):
             seconds,
             rollouts=self._log.groups(),
             answers=self._log.answers(),
-            facts={"judge": dataclasses.asdict(usage)} if usage.num_requests else {},
         )
 
 

@@ -1,0 +1,1 @@
+"""Analyses of the papers made again: ``python -m benchmarks.papers NAME``; results lie beside."""

@@ -1,0 +1,38 @@
+"""``python -m benchmarks.papers NAME…``: one analysis of a paper each; JSON and a picture are kept.
+
+These take from minutes to hours, so ``make bench`` leaves them out.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import warnings
+from typing import Annotated
+
+import typer
+
+NAMES = {
+    "gradients": "do selected samples pull in one direction, and how hard (EDCO, section on why)",
+}
+
+
+def main(
+    names: Annotated[list[str], typer.Argument(help=f"Some of: {', '.join(NAMES)}.")],
+    quick: Annotated[
+        bool, typer.Option(help="A tiny model and pool: whether it runs, not what comes out.")
+    ] = False,
+) -> None:
+    """Make an analysis of a paper again, on pools and models of a size for this machine."""
+    for name in names:
+        if name not in NAMES:
+            known = "; ".join(f"{each}: {what}" for each, what in NAMES.items())
+            print(f"no analysis '{name}'. There are: {known}", file=sys.stderr)
+            raise typer.Exit(2)
+    warnings.simplefilter("ignore", FutureWarning)
+    for name in names:
+        importlib.import_module(f"benchmarks.papers.{name}").analyse(quick=quick)
+
+
+if __name__ == "__main__":
+    typer.run(main)
