@@ -240,10 +240,7 @@ def _record(
         "label": arm.label,
         "strategy": arm.strategy,
         "n_seeds": len(done),
-        "n_failed": sum(
-            run.run.label == arm.label and run.status not in ("finished", "not started")
-            for run in runs
-        ),
+        "n_failed": sum(run.run.label == arm.label and run.status == "failed" for run in runs),
         "metric": planned.metric,
         "mean": mean.mean if mean else None,
         "ci_low": mean.low if mean else None,
