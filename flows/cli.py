@@ -107,10 +107,10 @@ def validate(
 ) -> None:
     """Check configuration, data, model and ledger without training; show the plan."""
     from edco_core.config import parse_config, read_values
+    from edco_core.config_compare import is_comparison, load_comparison
 
     values, verb = read_values(config, overrides or []), "run"
-    if "compare" in values:
-        from edco_core.config_compare import load_comparison
+    if is_comparison(values):
         from flows.compare_launch import describe_comparison
 
         verb, compared = "compare", load_comparison(config, overrides or [])

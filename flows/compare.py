@@ -8,11 +8,14 @@ stop the others; the table names it.
 from __future__ import annotations
 
 import logging
+import shutil
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -110,6 +113,9 @@ def carry_out(planned: Planned, store_url: str, check_stop: Callable[[], None]) 
     left = [run for run in planned.runs if known.get(run.run_id) != "finished"]
     if len(left) < len(planned.runs):
         say(f"{len(planned.runs) - len(left)} of {len(planned.runs)} runs are finished already")
+    for run in left:
+        if run.run_id not in known:
+            _remove_unstarted(Path(run.config.run.output_dir) / run.run_id)
     told = _Progress(len(planned.runs), len(left), planned.comparison.parallel)
     ledger = open_ledger(store_url, on_wait=say) if left else None
     if planned.comparison.parallel == 1:
@@ -122,6 +128,15 @@ def carry_out(planned: Planned, store_url: str, check_stop: Callable[[], None]) 
         for run, problem in children.carry_out(left, known):
             told.ended(run, problem, ledger)
             check_stop()
+
+
+def _remove_unstarted(folder: Path) -> None:
+    """Remove what a process left that was killed before its run was in the ledger.
+
+    With a configuration or checkpoints in it, it is a run's, perhaps of another ledger.
+    """
+    if folder.is_dir() and not {"config.yaml", "checkpoints"} & {p.name for p in folder.iterdir()}:
+        shutil.rmtree(folder)
 
 
 def _carry_out_here(run: PlannedRun, store_url: str, *, is_known: bool) -> str | None:
@@ -154,6 +169,9 @@ def _carry_out_here(run: PlannedRun, store_url: str, *, is_known: bool) -> str |
 @contextmanager
 def stopping_on_signals() -> Iterator[None]:
     """Between runs, SIGINT and SIGTERM stop at once: everything is in the ledger by then."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def stop(signum: int, frame: FrameType | None) -> None:
         raise StopRequested(f"stopped by {signal.Signals(signum).name}")

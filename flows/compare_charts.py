@@ -53,7 +53,7 @@ def draw_progress(axes: Axes, result: Result, x_of: Callable[[Point], float], x_
         if len(runs) > 1:
             axes.fill_between(xs, *_band(runs, curve), color=look.color, alpha=0.14, linewidth=0)
     axes.set_xlabel(x_label)
-    axes.legend(loc="lower right")
+    axes.legend(loc="best")
 
 
 def _band(

@@ -240,10 +240,7 @@ def _record(
         "label": arm.label,
         "strategy": arm.strategy,
         "n_seeds": len(done),
-        "n_failed": sum(
-            run.run.label == arm.label and run.status not in ("finished", "not started")
-            for run in runs
-        ),
+        "n_failed": sum(run.run.label == arm.label and run.status == "failed" for run in runs),
         "metric": planned.metric,
         "mean": mean.mean if mean else None,
         "ci_low": mean.low if mean else None,
@@ -303,7 +300,7 @@ def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
         "difference_interval": _interval(row["difference_low"], row["difference_high"]),
         "scoring_share": share,
         **{
-            key: None if row[key] is None else round(row[key], 1)
+            key: None if row[key] is None else f"{row[key]:.1f}"
             for key in ("seconds", "scoring_seconds", "seconds_to_reference")
         },
     }

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edco_core.config import GrpoSection
-from edco_core.curriculum.evidence import samples_of
 from edco_core.curriculum.guarded import control_of
 from edco_core.errors import GuardStop
 from edco_core.guard import Measurement, Progress, Watched, alarms_of, progress_of
@@ -76,7 +75,7 @@ def _metric(run: OpenRun) -> str | None:
 
 def _category_shares(run: OpenRun, interval: int) -> dict[str, tuple[float, float]]:
     """Of a pool in which some have a category: its share of the curriculum and of the pool."""
-    categories = samples_of(run.pool).categories
+    categories = run.samples.categories
     if not categories.names:
         return {}
     chosen = run.ledger.selection(run.run_id, interval).ordinals

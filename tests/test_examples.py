@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from edco_core.config import load_config
+from edco_core.config import Config, load_config, read_values
+from edco_core.config_compare import comparison_of, is_comparison, load_comparison
 from edco_core.training import make_plan
 from flows.deployments import environment_of_runs
 
@@ -18,13 +19,20 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_is_a_valid_configuration_with_arguments_trl_takes(path: Path) -> None:
-    config = load_config(path)
-    plan = make_plan(
-        config.training,
-        num_intervals=config.curriculum.intervals,
-        samples_per_interval=config.curriculum.count(10_000),
-    )
-    assert plan.total_steps > 0
+    for config in configurations(path):
+        plan = make_plan(
+            config.training,
+            num_intervals=config.curriculum.intervals,
+            samples_per_interval=config.curriculum.count(10_000),
+        )
+        assert plan.total_steps > 0
+
+
+def configurations(path: Path) -> list[Config]:
+    """That of a run, or those of a comparison's runs."""
+    if not is_comparison(read_values(path)):
+        return [load_config(path)]
+    return [arm.config for arm in comparison_of(load_comparison(path)).arms]
 
 
 def test_prefect_yaml_deploys_flows_there_are_with_configurations_they_take() -> None:

@@ -38,10 +38,13 @@ class Samples:
     def __init__(self, read: Callable[[Sequence[str]], pa.Table]) -> None:
         """``read`` gives columns of the view ``samples``, one row per sample in ordinal order."""
         self._read = read
+        self._part: tuple[Ints, Samples] | None = None
 
     def only(self, ordinals: Ints) -> Samples:
-        """A part of the pool, as if it were all of it."""
-        return Samples(lambda names: self._read(names).take(ordinals))
+        """A part of the pool, as if it were all of it; asked for again, the same object."""
+        if self._part is None or not np.array_equal(self._part[0], ordinals):
+            self._part = (ordinals, Samples(lambda names: self._read(names).take(ordinals)))
+        return self._part[1]
 
     @cached_property
     def prompt_chars(self) -> Ints:

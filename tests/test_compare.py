@@ -1,0 +1,333 @@
+"""Comparisons: what is refused, how a budget is planned, and real ones on a tiny model."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from command_line import Edco
+from test_resume import KILLED
+
+from edco_core.config import load_config
+from edco_core.config_compare import comparison_of, load_comparison
+from edco_core.errors import ConfigError
+from flows.compare_plan import fit
+
+# ---------------------------------------------------------------- the configuration
+
+SMALL: dict[str, Any] = {
+    "run": {"name": "small", "seed": 3},
+    "model": {"name_or_path": "m"},
+    "data": {"train": "t", "eval": "e"},
+    "curriculum": {"top_n": 0.5},
+    "compare": {"strategies": ["random", "edco"], "seeds": 2},
+}
+
+
+def write(folder: Path, values: dict[str, Any]) -> Path:
+    path = folder / "compare.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def test_strategies_get_what_all_have_in_common_and_what_is_theirs(tmp_path: Path) -> None:
+    path = write(tmp_path, SMALL)
+    own = "{type: edco, temperature: 0, label: top, set: {scoring.prefix_tokens: 4}}"
+    overrides = [f"compare.strategies=[random, edco, {own}]", "curriculum.guard={}"]
+    found = comparison_of(load_comparison(path, overrides))
+    assert (found.name, found.reference, found.seeds) == ("small", "random", (3, 4))
+    assert [arm.label for arm in found.arms] == ["random", "edco", "top"]
+    assert {arm.config.curriculum.top_n for arm in found.arms} == {0.5}
+    assert all(arm.config.curriculum.guard is not None for arm in found.arms)
+    assert [getattr(arm.config.scoring, "prefix_tokens", None) for arm in found.arms] == [16, 16, 4]
+    assert {arm.config.run.experiment for arm in found.arms} == {"small"}
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("compare.strategies=[random, random]", "two are called 'random'"),
+        ("compare.strategies=[edco, length]", "none of them is random"),
+        ("compare.strategies=[random]", "at least 2"),
+        ("compare.strategies=[random, {type: edko}]", "Did you mean 'edco'"),
+        ("compare.strategies=[random, {type: edco, temprature: 1}]", "Did you mean 'temperature'"),
+        ("compare.strategies=[random, {type: edco, label: a b}]", "Use up to 30 letters"),
+        ("compare.strategies=[random, {type: edco, set: {data.train: x}}]", "may differ"),
+        ("compare.strategies=[random, {type: edco, set: 3}]", "should be 'key.sub: value'"),
+        ("compare.strategies=[random, sec]", "has none"),  # needs rewards
+        ("compare.seeds=[1, 1]", "named twice"),
+        ("compare.seeds=[]", "at least one seed"),
+        ("compare.seeds=[-1]", "seeds are from 0"),
+        ("compare.seeds=0", "seeds"),
+        ("compare.budget={}", "either steps or seconds"),
+        ("compare.budget={steps: 4, seconds: 4}", "either steps or seconds"),
+        ("compare.paralel=2", "Did you mean 'parallel'"),
+        ("curriculum.temperature=0", "would be ignored: strategies have their settings"),
+        ("data.eval=null", "needs data.eval"),
+    ],
+)
+def test_what_makes_no_comparison_is_refused(tmp_path: Path, override: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        load_comparison(write(tmp_path, SMALL), [override])
+
+
+def test_intervals_beside_a_budget_are_refused(tmp_path: Path) -> None:
+    path, budget = write(tmp_path, SMALL), "compare.budget={steps: 9}"
+    with pytest.raises(ConfigError, match=r"curriculum\.intervals would be ignored"):
+        load_comparison(path, [budget, "curriculum.intervals=3"])
+    with pytest.raises(ConfigError, match="intervals would be ignored"):
+        load_comparison(path, [budget, "compare.strategies=[random, {type: edco, intervals: 2}]"])
+
+
+def test_other_commands_say_which_command_a_comparison_is_for(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="Type: edco compare"):
+        load_config(write(tmp_path, SMALL))
+    with pytest.raises(ConfigError, match="has no section 'compare'"):
+        load_comparison(write(tmp_path, {k: v for k, v in SMALL.items() if k != "compare"}))
+
+
+# ---------------------------------------------------------------- the budget
+
+
+def cost(step: float, scoring: float, batch: int = 10) -> Callable[[int, int], float]:
+    def spent(intervals: int, samples: int) -> float:
+        return intervals * (math.ceil(samples / batch) * step + scoring)
+
+    return spent
+
+
+def test_a_budget_of_steps_is_used_up_whatever_the_samples_per_interval() -> None:
+    for num_samples in (30, 70, 250):
+        spent = cost(1.0, 0.0)
+        intervals, samples = fit(spent, 100, num_samples, 1000, "any")
+        # The last step of each interval is all that may be left over.
+        assert 100 - intervals < spent(intervals, samples) <= 100
+        assert abs(samples - num_samples) <= num_samples / intervals
+
+
+def test_scoring_takes_training_away_from_who_pays_for_it() -> None:
+    paying, free = cost(1.0, 10.0), cost(1.0, 0.0)
+    few, many = (fit(each, 240, 300, 1000, "any") for each in (paying, free))
+    assert few == (6, 300)  # 30 steps and 10 seconds of scoring, six times
+    assert many == (8, 300)
+
+
+def test_a_scoring_that_is_paid_once_leaves_the_other_intervals_alone() -> None:
+    def spent(intervals: int, samples: int) -> float:
+        return 10.0 + cost(1.0, 0.0)(intervals, samples)
+
+    assert fit(spent, 250, 300, 1000, "any") == (8, 300)
+
+
+def test_a_pool_that_is_trained_on_as_a_whole_gets_more_intervals() -> None:
+    intervals, samples = fit(cost(1.0, 0.0), 140, 1000, 1000, "any")  # 100 steps an interval
+    assert (intervals, samples) == (2, 700)
+
+
+def test_a_budget_too_small_for_one_interval_is_refused() -> None:
+    with pytest.raises(ConfigError, match="pays for no interval of dear, which needs at least 11"):
+        fit(cost(1.0, 10.0), 10.5, 100, 1000, "dear")
+
+
+# ---------------------------------------------------------------- real comparisons
+
+
+def comparison(tiny_config: dict[str, Any], **compare: Any) -> dict[str, Any]:
+    """Two intervals of two steps."""
+    return {
+        **tiny_config,
+        "curriculum": {"intervals": 2, "top_n": 8},
+        "compare": {"strategies": ["random", "edco"], "seeds": 2, **compare},
+    }
+
+
+def runs_of(edco: Edco) -> dict[str, str]:
+    """Label and seed to when the run was finished."""
+    rows = edco.json("query", "SELECT run_id, finished_at FROM run_summary ORDER BY run_id")
+    return {"-".join(row["run_id"].split("-")[1:3]): row["finished_at"] for row in rows}
+
+
+@pytest.fixture(scope="module")
+def compared(new_edco: Callable[[], Edco], tiny_config: dict[str, Any]) -> Edco:
+    """A comparison of four runs, killed in the third, then carried on to its end."""
+    edco = new_edco()
+    write(edco.folder, comparison(tiny_config))
+    edco("training-row", "5", "compare", "compare.yaml", program=KILLED, expect=-signal.SIGKILL)
+    before = runs_of(edco)
+    assert [name for name, finished_at in before.items() if finished_at] == ["edco-s3", "random-s3"]
+    printed = edco("compare", "compare.yaml", "-o", "page.html", "--json")
+    (edco.folder / "result.json").write_text(printed.stdout, encoding="utf-8")
+    (edco.folder / "stderr").write_text(printed.stderr, encoding="utf-8")
+    after = runs_of(edco)
+    assert {name: after[name] for name in ("edco-s3", "random-s3")} == {
+        name: before[name] for name in ("edco-s3", "random-s3")
+    }
+    return edco
+
+
+@pytest.mark.slow
+def test_a_comparison_killed_half_way_goes_on_and_skips_what_is_finished(compared: Edco) -> None:
+    assert "2 of 4 runs are finished already" in (compared.folder / "stderr").read_text()
+    result = json.loads((compared.folder / "result.json").read_text())
+    assert [run["status"] for run in result["runs"]] == ["finished"] * 4
+    again = compared("compare", "compare.yaml")
+    assert "small" not in again.stderr
+    assert "4 finished" in again.stderr
+    assert "no strategy can be told apart from random" in again.stdout
+
+
+@pytest.mark.slow
+def test_the_table_is_what_the_runs_say(compared: Edco) -> None:
+    result = json.loads((compared.folder / "result.json").read_text())
+    summaries = {row["run_id"]: row for row in compared.json("runs")}
+    finals: dict[str, list[float]] = {"random": [], "edco": []}
+    for run in result["runs"]:
+        summary = summaries[run["run_id"]]
+        finals[run["label"]].append(summary["last_metric"])
+        paid = summary["scoring_seconds"] if run["label"] == "edco" else 0.0
+        assert run["scoring_seconds"] == pytest.approx(paid)
+        trained = summary["selection_seconds"] + summary["training_seconds"]
+        assert run["seconds"] == pytest.approx(paid + trained)
+        assert summary["experiment"] == "tiny"
+    rows = {row["label"]: row for row in result["strategies"]}
+    for label, values in finals.items():
+        assert rows[label]["mean"] == pytest.approx(sum(values) / 2)
+        assert (rows[label]["n_seeds"], rows[label]["n_failed"], rows[label]["steps"]) == (2, 0, 4)
+    difference = [a - b for a, b in zip(finals["edco"], finals["random"], strict=True)]
+    assert rows["edco"]["difference"] == pytest.approx(sum(difference) / 2)
+    assert rows["random"]["difference"] is None
+    kept = compared.json("query", "SELECT * FROM comparisons ORDER BY label")
+    assert [row["label"] for row in kept] == ["edco", "random"]
+    assert [row["mean"] for row in kept] == [rows["edco"]["mean"], rows["random"]["mean"]]
+    assert any("say next to nothing" in remark for remark in result["remarks"])
+
+
+@pytest.mark.slow
+def test_runs_are_sub_flows_of_the_comparison(compared: Edco) -> None:
+    with httpx.Client(base_url=compared.environment["PREFECT_API_URL"], trust_env=False) as client:
+        wanted = {"flows": {"name": {"any_": ["finetune"]}}, "flow_runs": {"tags": {"all_": [
+            "experiment:tiny"]}}}  # fmt: skip
+        found = client.post("/flow_runs/filter", json=wanted).raise_for_status().json()
+    assert found
+    assert all(run["parent_task_run_id"] for run in found)
+
+
+@pytest.mark.slow
+def test_the_page_and_csv_name_every_strategy_and_run(compared: Edco) -> None:
+    page = (compared.folder / "page.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == 4
+    assert "src=" not in page
+    for run in json.loads((compared.folder / "result.json").read_text())["runs"]:
+        assert run["run_id"] in page
+    lines = compared("compare", "compare.yaml", "--show", "--csv").stdout.splitlines()
+    assert lines[0].startswith("label,strategy,n_seeds")
+    assert len(lines) == 3
+
+
+@pytest.mark.slow
+def test_processes_side_by_side_come_to_the_same_and_more_seeds_add_runs(
+    compared: Edco, new_edco: Callable[[], Edco], tiny_config: dict[str, Any]
+) -> None:
+    edco = new_edco()
+    write(edco.folder, comparison(tiny_config))
+    first = json.loads(
+        edco("compare", "compare.yaml", "--set", "compare.parallel=2", "--json").stdout
+    )
+    expected = json.loads((compared.folder / "result.json").read_text())
+    metrics = [
+        {(run["run_id"], run["metric"]) for run in each["runs"]} for each in (first, expected)
+    ]
+    assert metrics[0] == metrics[1]
+    before = runs_of(edco)
+    seeds = ("compare", "compare.yaml", "--set", "compare.seeds=[3, 4, 9]", "--json")
+    shown = json.loads(edco(*seeds, "--show").stdout)["runs"]
+    (new,) = (run["run_id"] for run in shown if (run["label"], run["seed"]) == ("edco", 9))
+    # What a process leaves that is killed before its run is in the ledger.
+    (edco.folder / "runs" / new / "tokenized").mkdir(parents=True)
+    more = edco(*seeds)
+    after = runs_of(edco)
+    assert set(after) - set(before) == {"edco-s9", "random-s9"}
+    assert {name: after[name] for name in before} == before
+    assert {row["n_seeds"] for row in json.loads(more.stdout)["strategies"]} == {3}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", [1, 2])
+def test_a_signal_stops_at_a_safe_point_and_typing_it_again_goes_on(
+    new_edco: Callable[[], Edco], tiny_config: dict[str, Any], parallel: int
+) -> None:
+    edco = new_edco()
+    write(edco.folder, comparison(tiny_config, parallel=parallel, seeds=1))
+    heard = "interval 0" if parallel == 1 else "[random s3] interval 0"
+    process = edco.start_and_wait_for(heard, "compare", "compare.yaml")
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=240)
+    assert process.returncode == 1, stderr
+    assert "To carry on:" in stderr
+    assert "compare compare.yaml" in stderr
+    assert "Traceback" not in stderr
+    assert {run["status"] for run in edco.json("runs")} <= {"interrupted", "finished"}
+    edco("compare", "compare.yaml")
+    assert {run["status"] for run in edco.json("runs")} == {"finished"}
+
+
+@pytest.mark.slow
+def test_a_run_that_fails_is_named_and_stops_no_other(
+    new_edco: Callable[[], Edco], tiny_config: dict[str, Any]
+) -> None:
+    edco = new_edco()
+    broken = {"type": "edco", "label": "broken", "set": {"training.args.learning_rate": 1e30}}
+    write(edco.folder, comparison(tiny_config, strategies=["random", broken, "edco"], seeds=1))
+    printed = edco("compare", "compare.yaml", "--json", expect=1)
+    result = json.loads(printed.stdout)
+    rows = {row["label"]: row for row in result["strategies"]}
+    assert [rows[each]["n_seeds"] for each in ("random", "broken", "edco")] == [1, 0, 1]
+    assert (rows["broken"]["n_failed"], rows["broken"]["mean"]) == (1, None)
+    assert result["strategies"][-1]["label"] == "broken"
+    assert any("broken, seed 3: failed" in remark for remark in result["remarks"])
+    assert "Traceback" not in printed.stderr
+
+
+@pytest.mark.slow
+def test_a_budget_of_seconds_is_planned_by_what_was_measured_once(
+    new_edco: Callable[[], Edco], tiny_config: dict[str, Any]
+) -> None:
+    edco = new_edco()
+    values = comparison(tiny_config, seeds=1, budget={"seconds": 5})
+    values["curriculum"] = {"top_n": 8}
+    write(edco.folder, values)
+    refused = edco("compare", "compare.yaml", "--show", expect=2)
+    assert "has not been measured yet" in refused.stderr
+    result = json.loads(edco("compare", "compare.yaml", "--json").stdout)
+    steps = {row["label"]: row["steps"] for row in result["strategies"]}
+    assert steps["random"] > steps["edco"] > 0  # who pays for scoring trains less
+    plan = edco.json("validate", "compare.yaml")
+    for label in ("random", "edco"):
+        planned = float(plan[label].rpartition("about ")[2].split()[0])
+        assert planned <= 5
+        assert f"{steps[label]} steps" in plan[label]
+    assert "measuring" not in edco("compare", "compare.yaml").stderr
+
+
+@pytest.mark.slow
+def test_strategies_of_different_lengths_need_a_budget(
+    new_edco: Callable[[], Edco], tiny_config: dict[str, Any]
+) -> None:
+    edco = new_edco()
+    few = {"type": "edco", "top_n": 4, "label": "few"}
+    write(edco.folder, comparison(tiny_config, strategies=["random", few]))
+    refused = edco("validate", "compare.yaml", expect=2)
+    assert "random 4, few 2" in refused.stderr
+    values = comparison(tiny_config, strategies=["random", few], budget={"steps": 4})
+    values["curriculum"] = {"top_n": 8}
+    write(edco.folder, values)
+    plan = edco.json("validate", "compare.yaml")
+    assert "2 intervals of 8 samples, 4 steps" in plan["random"]
+    assert "4 intervals of 4 samples, 4 steps" in plan["few"]
