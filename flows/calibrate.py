@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -68,8 +68,18 @@ def _keys(config: Config, inputs: Inputs) -> dict[str, str]:
     """What each measurement depends on, as a hash."""
     common = {"model": config.model.model_dump(mode="json"), "data": inputs.pool.fingerprint}
     scoring = _digest(common | {"scoring": config.scoring.model_dump(mode="json")})
-    training = _digest(common | {"training": config.training.model_dump(mode="json")})
+    training = _digest(common | _trained_by(config))
     return {"step": training, "interval": training, "scoring": scoring}
+
+
+def _trained_by(config: Config) -> dict[str, Any]:
+    """What training costs by: also the strategy, where it decides how answers are sampled."""
+    settings: dict[str, Any] = {"training": config.training.model_dump(mode="json")}
+    if any(part.SAMPLES_ANSWERS for part in config.curriculum.parts()):
+        settings["curriculum"] = config.curriculum.model_dump(
+            mode="json", exclude={"intervals", "top_n", "guard"}
+        )
+    return settings
 
 
 def _known(ledger: Ledger, experiment: str, keys: Mapping[str, str]) -> dict[str, float | None]:
@@ -133,7 +143,7 @@ def _training_seconds(
     plan = make_plan(config.training, num_intervals=1, samples_per_interval=num_samples)
     trainer = build_trainer(
         config.training, inputs.pool, host, plan,
-        run_id="calibration", run_dir=folder, seed=config.run.seed,
+        curriculum=config.curriculum, run_id="calibration", run_dir=folder, seed=config.run.seed,
     )  # fmt: skip
     trainer.prepare()
     saved = host.save_start(folder / "checkpoints" / "start")
