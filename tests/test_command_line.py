@@ -172,7 +172,9 @@ class TestRuns:
 class TestShow:
     def test_has_run_intervals_and_evaluations(self, facts: Callable[..., Any]) -> None:
         found = facts("show", "whole")
-        assert set(found) == {"run", "intervals", "evaluations", "checkpoints"}
+        assert set(found) == {
+            "run", "intervals", "evaluations", "checkpoints", "judge", "alarms",
+        }  # fmt: skip
         assert set(found["run"]) >= RUN_KEYS
         assert [row["interval"] for row in found["intervals"]] == [0, 1, 2]
         assert set(found["intervals"][0]) >= INTERVAL_KEYS
