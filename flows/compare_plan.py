@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -47,6 +48,8 @@ class PlannedArm:
     plan: Plan
     cost: Cost | None
     """None: the budget is in steps."""
+    wanted_samples: int
+    """Samples per interval that were asked for; the plan's use the budget up."""
 
     @property
     def strategy(self) -> str:
@@ -125,7 +128,7 @@ def _planned_arm(arm: Arm, inputs: Inputs, comparison: Comparison, measure: Meas
 
     config, size = inputs.config, len(inputs.pool)
     num_samples = config.curriculum.count(size)
-    num_intervals, cost = config.curriculum.intervals, None
+    wanted, num_intervals, cost = num_samples, config.curriculum.intervals, None
 
     def plan(intervals: int, samples: int) -> Plan:
         return make_plan(config.training, num_intervals=intervals, samples_per_interval=samples)
@@ -138,7 +141,7 @@ def _planned_arm(arm: Arm, inputs: Inputs, comparison: Comparison, measure: Meas
             planned = plan(intervals, samples)
             if cost is None:
                 return planned.total_steps
-            return PlannedArm(arm.label, config, planned, cost).planned_seconds or 0.0
+            return PlannedArm(arm.label, config, planned, cost, samples).planned_seconds or 0.0
 
         limit = budget.seconds or float(budget.steps or 0)
         num_intervals, num_samples = fit(spent, limit, num_samples, size, arm.label)
@@ -149,7 +152,7 @@ def _planned_arm(arm: Arm, inputs: Inputs, comparison: Comparison, measure: Meas
     fitted = parse_config(values, f"compare: {arm.label}")
     fitted.curriculum.count(size)
     check_room(fitted.curriculum, size)
-    return PlannedArm(arm.label, fitted, plan(num_intervals, num_samples), cost)
+    return PlannedArm(arm.label, fitted, plan(num_intervals, num_samples), cost, wanted)
 
 
 def fit(
@@ -157,26 +160,35 @@ def fit(
 ) -> tuple[int, int]:
     """Intervals, and samples in each, that use a budget up.
 
-    As many intervals as come nearest to it with ``num_samples`` in each; then as many samples as
-    the budget pays for.  ``spent`` grows with both.  Raises ConfigError where it pays for none.
+    Of the ways to do so the one with samples per interval nearest to ``num_samples``, by their
+    ratio.  ``spent`` grows with both.  Raises ConfigError where the budget pays for no interval.
     """
-    one = spent(1, num_samples)
-    each = spent(2, num_samples) - one  # what is paid only once is left out
-    num_intervals = max(1, round(1 + (limit - one) / each))
-    while num_intervals > 1 and spent(num_intervals, 1) > limit:
-        num_intervals -= 1
-    if spent(num_intervals, 1) > limit:
+
+    def most(num_intervals: int) -> int:
+        """The most samples per interval that the budget pays for; 0: none."""
+        low, high = 0, pool_size + 1
+        while high - low > 1:
+            middle = (low + high) // 2
+            paid = spent(num_intervals, middle) <= limit
+            low, high = (middle, high) if paid else (low, middle)
+        return low
+
+    if spent(1, 1) > limit:
         raise ConfigError(
             f"compare.budget: {limit:g} pays for no interval of {label}, which needs at least "
             f"{spent(1, 1):g}. Give more."
         )
-    while spent(num_intervals, pool_size) < limit:  # all of the pool is not enough to train on
-        num_intervals += 1
-    low, high = 1, pool_size + 1
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if spent(num_intervals, middle) <= limit else (low, middle)
-    return num_intervals, low
+    one = spent(1, num_samples)
+    each = spent(2, num_samples) - one  # what is paid only once is left out
+    about = max(1, round(1 + (limit - one) / each))
+    found = [(k, most(k)) for k in range(max(1, about - 1), about + 2)]
+    while found[-1][1] == pool_size:  # all of the pool is not enough to train on
+        found.append((found[-1][0] + 1, most(found[-1][0] + 1)))
+    if not any(samples for _, samples in found):
+        return 1, most(1)
+    # A pool trained on as a whole leaves some of the budget over.
+    fitting = [(k, n) for k, n in found if 0 < n < pool_size] or [f for f in found if f[1]][-1:]
+    return min(fitting, key=lambda way: (abs(math.log(way[1] / num_samples)), -spent(*way)))
 
 
 def _planned_run(experiment: str, arm: PlannedArm, seed: int, data: list[Any]) -> PlannedRun:

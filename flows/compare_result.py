@@ -25,6 +25,9 @@ LEVEL = 0.05
 
 FEW_SEEDS = 3
 
+_COARSE = 1.5
+"""A plan with as many times the samples per interval that were asked for is pointed out."""
+
 
 @dataclass(frozen=True, slots=True)
 class Point:
@@ -112,6 +115,13 @@ class Result:
                 f"{num_seeds} finished {'seed' if num_seeds == 1 else 'seeds'} of a strategy say "
                 f"next to nothing: raise compare.seeds to {FEW_SEEDS} or more"
             )
+        lines += [
+            f"{arm.label}: {arm.plan.samples_per_interval} samples per interval instead of "
+            f"{arm.wanted_samples}, to use the budget up in {arm.plan.num_intervals} intervals; a "
+            "larger budget is planned closer"
+            for arm in self.planned.arms
+            if not 1 / _COARSE < arm.plan.samples_per_interval / arm.wanted_samples < _COARSE
+        ]
         lines += [
             f"not finished: {run.run.label}, seed {run.run.seed}: {run.status}"
             + (f" ({run.message})" if run.message else "")

@@ -131,6 +131,12 @@ def test_a_pool_that_is_trained_on_as_a_whole_gets_more_intervals() -> None:
     assert (intervals, samples) == (2, 700)
 
 
+def test_what_an_interval_costs_beside_its_steps_does_not_drive_samples_away() -> None:
+    """Two intervals are just paid for, and one leaves half of the budget to its samples."""
+    intervals, samples = fit(cost(0.05, 2.45), 5, 20, 1000, "any")
+    assert (intervals, samples) == (2, 10)
+
+
 def test_a_budget_too_small_for_one_interval_is_refused() -> None:
     with pytest.raises(ConfigError, match="pays for no interval of dear, which needs at least 11"):
         fit(cost(1.0, 10.0), 10.5, 100, 1000, "dear")
@@ -331,7 +337,6 @@ def test_a_budget_of_seconds_is_planned_by_what_was_measured_once(
     assert "has not been measured yet" in refused.stderr
     result = json.loads(edco("compare", "compare.yaml", "--json").stdout)
     steps = {row["label"]: row["steps"] for row in result["strategies"]}
-    assert steps["random"] >= steps["edco"] > 0
     plan = edco.json("validate", "compare.yaml")
     for label in ("random", "edco"):
         planned = float(plan[label].rpartition("about ")[2].split()[0])
