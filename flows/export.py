@@ -71,7 +71,13 @@ def _write_views(
 ) -> Rows:
     with ledger.snapshot():
         about = queries.run(ledger, run_id)
-        schemas = {view: ledger.view_schema(view) for view in VIEWS}
+        every = {view: ledger.view_schema(view) for view in VIEWS}
+        # Others, such as comparisons, are of no single run.
+        schemas = {
+            view: schema
+            for view, schema in every.items()
+            if {"run_id", "dataset_id"} & set(schema.names)
+        }
         filters = {
             view: {
                 name: about[name]

@@ -241,7 +241,7 @@ def why(ledger: Ledger, run_id: str, sample_id: str, interval: int | None = None
         scored = _ask(ledger, WHY_HISTORY, run=run_id, sample=sample["sample_id"])
         intervals = _ask(ledger, WHY_INTERVALS, run=run_id)
         num_groups = [row.pop("n_groups") for row in intervals]
-        rules = {row["interval"]: dict.fromkeys(_OF_ANSWERS) | row for row in intervals}
+        rules = {row["interval"]: row | dict.fromkeys(_OF_ANSWERS) for row in intervals}
         if any(num is not None for num in num_groups):
             for sql in (WHY_ANSWERS, WHY_BELIEFS):
                 for row in _ask(ledger, sql, run=run_id, sample=sample["sample_id"]):

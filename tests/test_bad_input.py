@@ -101,7 +101,7 @@ def test_a_missing_configuration(says: Says) -> None:
         (
             "curriculum",
             {"type": "edko"},
-            "Allowed: edco, module:attribute, random. Did you mean 'edco'?",
+            "Allowed: adarft, answer_complexity, .*Did you mean 'edco'?",
         ),
         ("model", {"peft": {"rr": 4}}, "model.peft.rr: unknown key"),
         ("training", {"args": {"learning_rte": 1.0}}, "no such setting. Did you mean 'learning_r"),

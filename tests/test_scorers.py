@@ -341,7 +341,7 @@ class TestSharedPrefix:
     def test_is_read_once_for_all_batches_and_changes_nothing(
         self, host: ModelHost, pool: Pool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        settings = PrefixEntropySection(prefix_tokens=3, max_batch_tokens=1000)
+        settings = PrefixEntropySection(prefix_tokens=3, max_batch_tokens=1000, quick_answer=True)
         monkeypatch.setattr("edco_core.scoring.shared_prefix._MIN_TOKENS", 10_000)
         without = score_all(build(settings, pool, host))
         monkeypatch.undo()

@@ -292,6 +292,9 @@ READ: dict[str, Callable[[Ledger], Any]] = {
     "rollouts": lambda ledger: ledger.rollouts("demo-1", 0),
     "beliefs": lambda ledger: ledger.beliefs("demo-1", 0),
     "checkpoint": lambda ledger: ledger.checkpoint("demo-1", 0),
+    "gradient_terms": lambda ledger: ledger.gradient_terms("demo-1", 1),
+    "alarms": lambda ledger: ledger.alarms("demo-1"),
+    "calibration": lambda ledger: ledger.calibration("some", "step", "hash"),
     "query": lambda ledger: ledger.query("SELECT count(*) FROM sample_history"),
     "frame": lambda ledger: ledger.frame("turnover").to_dict(),
     "queries": lambda ledger: queries.intervals(ledger, "demo-1"),
@@ -344,6 +347,7 @@ def test_the_tests_above_cover_every_verb_that_is_retried() -> None:
         if hasattr(verb, "__wrapped__") and not inspect.isgeneratorfunction(inspect.unwrap(verb))
     }
     others = {"register_pool", "create_run", "acquire", "interrupt_lost"}
+    others |= {"keep_comparison", "keep_calibration"}  # of several runs
     assert set(WRITE) < retried <= {*WRITE, *READ, *others}
 
 

@@ -268,6 +268,8 @@ def test_the_role_of_the_readme_reads_every_view_also_after_an_upgrade(
             "rollout_texts",
             "pass_rates",
             "beliefs",
+            "alarms",
+            "comparisons",
         ):  # of reinforcement learning only
             assert len(ledger.frame(view)) > 0, view
     run_id = ledger.find_run("demo")

@@ -82,7 +82,7 @@ def seen(url: str, run_id: str) -> dict[str, list[str]]:
     }
 
 
-OF_DATA = ("samples", "skipped_rows")
+OF_DATA = ("samples", "skipped_rows", "comparisons")
 """Views that know no runs."""
 
 
