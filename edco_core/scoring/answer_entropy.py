@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
@@ -66,15 +66,7 @@ class AnswerEntropyScorer(Scorer[SettingsT]):
             return self.settings.shard_size * int(self._num_tokens().max())
         return super()._max_batch_tokens
 
-    def score(
-        self,
-        wanted: Ints,
-        already_scored: Ints,
-        on_progress: Callable[[int, int], None],
-        *,
-        interval: int,
-    ) -> Iterator[ScoreShard]:
-        yield from super().score(wanted, already_scored, on_progress, interval=interval)
+    def _rest(self) -> None:
         if self.settings.engine == "vllm":
             self._vllm.rest()
 

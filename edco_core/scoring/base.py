@@ -58,6 +58,9 @@ class Scorer(ABC, Generic[SettingsT]):
     def _max_batch_tokens(self) -> int:
         return self.settings.max_batch_tokens
 
+    def _rest(self) -> None:
+        """Everything wanted is scored: give back what the training to come could use."""
+
     def score(
         self,
         wanted: Ints,
@@ -95,6 +98,7 @@ class Scorer(ABC, Generic[SettingsT]):
                 parts = []
         if parts:
             yield _joined(parts)
+        self._rest()
 
 
 def as_shard(
