@@ -53,6 +53,29 @@ class Plain(Sampling):
         return step.of(groups)
 
 
+def draw_wanted(
+    step: StepAnswers,
+    num_answers: int,
+    is_wanted: Callable[[StepAnswers, int], bool],
+    max_redraws: int,
+) -> Ints:
+    """As many groups as the step has prompts: those wanted, then others, each as they were drawn.
+
+    Each prompt is asked for ``num_answers``; for those that are not wanted the next are drawn, at
+    most ``max_redraws`` times.
+    """
+    wanted: list[int] = []
+    for _ in range(1 + max_redraws):
+        missing = step.num_prompts - len(wanted)
+        if not missing:
+            break
+        groups = step.draw(missing)
+        step.ask(groups, num_answers)
+        wanted += [group for group in groups if is_wanted(step, group)]
+    others = np.setdiff1d(np.arange(len(step.ordinals)), wanted)
+    return np.concatenate([np.array(wanted, np.int64), others])[: step.num_prompts]
+
+
 class Refill(Sampling):
     """Groups that are not wanted are passed over, and the next prompts asked instead.
 
@@ -66,16 +89,7 @@ class Refill(Sampling):
         self._max_redraws = max_redraws
 
     def sample(self, step: StepAnswers) -> Ints:
-        wanted: list[int] = []
-        for _ in range(1 + self._max_redraws):
-            missing = step.num_prompts - len(wanted)
-            if not missing:
-                break
-            groups = step.draw(missing)
-            step.ask(groups, step.per_prompt)
-            wanted += [group for group in groups if self._is_wanted(step, group)]
-        others = np.setdiff1d(np.arange(len(step.ordinals)), wanted)
-        return step.of(np.concatenate([np.array(wanted, np.int64), others])[: step.num_prompts])
+        return step.of(draw_wanted(step, step.per_prompt, self._is_wanted, self._max_redraws))
 
     def most_answers(self, num_prompts: int, per_prompt: int) -> int:
         return num_prompts * per_prompt * (1 + self._max_redraws)
@@ -95,16 +109,7 @@ class Screened(Sampling):
         self._max_redraws = max_redraws
 
     def sample(self, step: StepAnswers) -> Ints:
-        wanted: list[int] = []
-        for _ in range(1 + self._max_redraws):
-            missing = step.num_prompts - len(wanted)
-            if not missing:
-                break
-            groups = step.draw(missing)
-            step.ask(groups, self._num_screening)
-            wanted += [group for group in groups if step.has_signal(group)]
-        others = np.setdiff1d(np.arange(len(step.ordinals)), wanted)
-        kept = np.concatenate([np.array(wanted, np.int64), others])[: step.num_prompts]
+        kept = draw_wanted(step, self._num_screening, StepAnswers.has_signal, self._max_redraws)
         step.ask(np.sort(kept), step.per_prompt - self._num_screening)
         return step.of(kept)
 
