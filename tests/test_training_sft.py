@@ -154,6 +154,19 @@ def test_a_run_stopped_anywhere_and_continued_in_a_new_process_state_is_identica
     assert [o.steps for o in outcomes] == [o.steps for o in whole]
 
 
+def test_full_fine_tuning_of_tied_weights_does_not_warn_that_some_are_missing(
+    new_loop: Callable[..., Loop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warnings: list[str] = []
+    monkeypatch.setattr(
+        "transformers.trainer.logger.warning", lambda told, *_: warnings.append(told)
+    )
+    loop = new_loop("run", peft=False)
+    loop.run()
+    assert loop.host.model.all_tied_weights_keys
+    assert [told for told in warnings if "missing" in told] == []
+
+
 def test_steps_run_on_across_intervals_under_one_schedule(new_loop: Callable[..., Loop]) -> None:
     steps = [step for outcome in new_loop("run").run() for step in outcome.steps]
     assert [step.step for step in steps] == list(range(1, 16))
