@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from edco_core.config import Config, parse_config
+from edco_core.config import Config, ModelSection, parse_config
 from edco_core.config_compare import Arm, Comparison
 from edco_core.config_guard import check_room
 from edco_core.errors import ConfigError
@@ -44,7 +44,9 @@ class PlannedArm:
 
     label: str
     config: Config
-    """Of its runs, but for the seed."""
+    """Of its runs, but for the seed and the name of a run they start from."""
+    model: ModelSection
+    """As its runs get it, who find the run they start from by its name, and keep whose it was."""
     plan: Plan
     cost: Cost | None
     """None: the budget is in steps."""
@@ -127,6 +129,7 @@ def _planned_arm(arm: Arm, inputs: Inputs, comparison: Comparison, measure: Meas
     from edco_core.training import make_plan  # torch and TRL: seconds
 
     config, size = inputs.config, len(inputs.pool)
+    model = config.model if inputs.parent is None else arm.config.model
     num_samples = config.curriculum.count(size)
     wanted, num_intervals, cost = num_samples, config.curriculum.intervals, None
 
@@ -141,7 +144,8 @@ def _planned_arm(arm: Arm, inputs: Inputs, comparison: Comparison, measure: Meas
             planned = plan(intervals, samples)
             if cost is None:
                 return planned.total_steps
-            return PlannedArm(arm.label, config, planned, cost, samples).planned_seconds or 0.0
+            with_cost = PlannedArm(arm.label, config, model, planned, cost, samples)
+            return with_cost.planned_seconds or 0.0
 
         limit = budget.seconds or float(budget.steps or 0)
         num_intervals, num_samples = fit(spent, limit, num_samples, size, arm.label)
@@ -152,7 +156,7 @@ def _planned_arm(arm: Arm, inputs: Inputs, comparison: Comparison, measure: Meas
     fitted = parse_config(values, f"compare: {arm.label}")
     fitted.curriculum.count(size)
     check_room(fitted.curriculum, size)
-    return PlannedArm(arm.label, fitted, plan(num_intervals, num_samples), cost, wanted)
+    return PlannedArm(arm.label, fitted, model, plan(num_intervals, num_samples), cost, wanted)
 
 
 def fit(
@@ -202,4 +206,5 @@ def _planned_run(experiment: str, arm: PlannedArm, seed: int, data: list[Any]) -
     }
     digest = hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()[:8]
     run_id = f"{arm.config.run.name[:50]}-{arm.label}-s{seed}-{digest}"
+    values["model"] = arm.model.model_dump(mode="json")
     return PlannedRun(run_id, arm.label, seed, parse_config(values))

@@ -326,6 +326,23 @@ def test_a_run_that_fails_is_named_and_stops_no_other(
 
 
 @pytest.mark.slow
+def test_all_runs_start_from_the_run_that_is_named_and_say_so(compared: Edco) -> None:
+    first = "SELECT run_id FROM run_summary WHERE strategy = 'random' ORDER BY run_id LIMIT 1"
+    parent = compared.json("query", first)[0]["run_id"]
+    values = yaml.safe_load((compared.folder / "compare.yaml").read_text(encoding="utf-8"))
+    values["model"]["name_or_path"] = f"run:{parent}"
+    values["run"]["experiment"] = "further"
+    values["compare"]["seeds"] = 1
+    (compared.folder / "further.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    result = json.loads(compared("compare", "further.yaml", "--json").stdout)
+    assert [run["status"] for run in result["runs"]] == ["finished"] * 2
+    rows = compared.json(
+        "query", "SELECT parent_run_id FROM run_summary WHERE experiment = 'further'"
+    )
+    assert [row["parent_run_id"] for row in rows] == [parent] * 2
+
+
+@pytest.mark.slow
 def test_a_budget_of_seconds_is_planned_by_what_was_measured_once(
     new_edco: Callable[[], Edco], tiny_config: dict[str, Any]
 ) -> None:
