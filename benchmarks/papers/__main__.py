@@ -1,19 +1,21 @@
-"""``python -m benchmarks.papers NAME…``: one analysis of a paper each; JSON and a picture are kept.
+"""``python -m benchmarks.papers NAME…``: one analysis each; JSON and a picture are kept.
 
 These take from minutes to hours, so ``make bench`` leaves them out.
 """
 
 from __future__ import annotations
 
-import importlib
 import sys
 import warnings
 from typing import Annotated
 
 import typer
 
+from benchmarks.papers import comparisons, gradients
+
 NAMES = {
     "gradients": "do selected samples pull in one direction, and how hard (EDCO, section on why)",
+    **{name: about for name, (about, _) in comparisons.ANALYSES.items()},
 }
 
 
@@ -31,7 +33,10 @@ def main(
             raise typer.Exit(2)
     warnings.simplefilter("ignore", FutureWarning)
     for name in names:
-        importlib.import_module(f"benchmarks.papers.{name}").analyse(quick=quick)
+        if name in comparisons.ANALYSES:
+            comparisons.analyse(name, quick=quick)
+        else:
+            gradients.analyse(quick=quick)
 
 
 if __name__ == "__main__":

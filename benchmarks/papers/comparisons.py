@@ -1,0 +1,305 @@
+"""Curricula against the random draw, by ``edco compare``, on one pool that is varied.
+
+The pool is a part of Loghub (16 systems; prompt: raw line, completion: its template), the model the
+one of ``examples/loghub.yaml``, which has seen half of the systems.  An analysis is one or more
+comparisons that differ in one thing, such as the share of wrong answers planted in the pool.  All
+its runs are in one ledger beside the data, so an analysis that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import matplotlib.figure
+import numpy as np
+import yaml
+from matplotlib.axes import Axes
+
+from benchmarks.demo_inputs import CACHE, QUICK_RECIPE
+from benchmarks.papers.results import keep
+from benchmarks.rescoring import DATA, KNOWN_SYSTEMS, MAX_CHARS
+from edco_core.config import parse_config
+from edco_core.config_compare import load_comparison
+from edco_core.demo_model import RECIPE, Recipe, build_base_model
+from flows.begin import has_ledger
+from flows.charts import PAPER
+from flows.compare_charts import draw_differences
+from flows.compare_launch import compare_strategies
+from flows.compare_result import Result
+from flows.display import progress
+from flows.launch import resume_run, start_run
+from storage import open_ledger
+from storage.queries import runs
+
+Section = dict[str, Any]
+
+LOSS: Section = {"scoring": {"type": "loss"}}
+PAPER_RULE: Section = {"type": "edco", "preset": "paper", "label": "paper"}
+FEW: list[str | Section] = ["random", "edco", PAPER_RULE]
+"""What the analyses of a pool's nature compare: the default, the paper's rule, and chance."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One comparison."""
+
+    label: str
+    strategies: Sequence[str | Section]
+    config: Section = field(default_factory=dict)
+    """Sections merged into the configuration."""
+    noise: float = 0.0
+    """Share of the pool whose completions change places among themselves."""
+    per_template: int | None = None
+    """At most so many lines of the pool have the same completion."""
+    model: Recipe = RECIPE
+    num_start: int = 0
+    """So many other lines first teach the model, supervised, to name the system of a line; this is
+    the task then, since answers of a few tokens are cheap to sample."""
+    num_seeds: int = 5
+
+
+SFT = Variant(
+    "supervised, equal steps",
+    [
+        *FEW,
+        {"type": "edco", "temperature": 2.0, "temperature_end": 0.5, "label": "annealed"},
+        {"type": "edco", "max_category_share": 0.15, "label": "capped"},
+        "length",
+        "answer_complexity",
+        {"type": "dynamic_ppl", "set": LOSS},
+        {"type": "perplexity", "set": LOSS},
+        {"type": "campus", "set": LOSS},
+    ],
+)
+_GRPO: Section = {
+    "curriculum": {"intervals": 5, "top_n": 0.096},
+    "training": {
+        "type": "grpo",
+        "rewards": [{"type": "exact_match"}],
+        "args": {
+            "num_generations": 8,
+            "per_device_train_batch_size": 64,
+            "max_completion_length": 8,
+            "learning_rate": 2e-4,
+            "lr_scheduler_type": "constant",
+            "beta": 0.0,
+        },
+    },
+    "evaluation": {"max_new_tokens": 8, "every": 1},
+}
+_START = "start"
+"""The run that reinforcement learning starts from."""
+
+_CURRICULA = """
+SELECT s.interval, s.score_mean AS pool_score, avg(c.score) AS curriculum_score,
+       s.n_first_time, s.n_returned, s.n_stayed, s.jaccard
+FROM interval_summary s JOIN curriculum c ON c.run_id = s.run_id AND c.interval = s.interval
+WHERE s.run_id = :run GROUP BY ALL ORDER BY s.interval
+"""
+
+ANALYSES: dict[str, tuple[str, Sequence[Variant]]] = {
+    "supervised": ("every curriculum that needs no rewards, after equal steps", [SFT]),
+    "seconds": (
+        "some of them after equal seconds, scoring included",
+        [
+            Variant(
+                "supervised, equal seconds",
+                [*FEW, "length", {"type": "dynamic_ppl", "set": LOSS}],
+                {"compare": {"budget": {"seconds": 40}}},
+            )
+        ],
+    ),
+    "noise": (
+        "wrong answers planted in 10 and 30 % of the pool",
+        [
+            Variant(
+                f"{share:.0%} wrong answers",
+                [*FEW, {"type": "edco", "preset": "paper", "skip_top": 0.1, "label": "paper-skip"}],
+                noise=share,
+            )
+            for share in (0.1, 0.3)
+        ],
+    ),
+    "share": (
+        "curricula of a tenth and of a half of the pool",
+        [
+            Variant(f"N is {share:.0%} of the pool", FEW, {"curriculum": {"top_n": share}})
+            for share in (0.1, 0.5)
+        ],
+    ),
+    "redundancy": (
+        "a pool in which at most two lines have the same template",
+        [Variant("no redundancy", FEW, per_template=2)],
+    ),
+    "model": (
+        "a model of a quarter of the weights",
+        [Variant("smaller model", FEW, model=Recipe(hidden_size=80, num_layers=4))],
+    ),
+    "reinforcement": (
+        "curricula in GRPO, after equal steps",
+        [
+            Variant(
+                "reinforcement, equal steps",
+                [*FEW, {"type": "dynamic_ppl", "set": LOSS}, "sec", "cures"],
+                _GRPO,
+                num_start=600,
+            )
+        ],
+    ),
+}
+"""Name to what is compared, and the comparisons of it."""
+
+
+def analyse(name: str, *, quick: bool) -> None:
+    """Carry out what is left of the comparisons, print their tables, keep them with a picture."""
+    about, variants = ANALYSES[name]
+    folder = CACHE / "comparisons" / (f"{name}-quick" if quick else name)
+    folder.mkdir(parents=True, exist_ok=True)
+    store = f"duckdb:///{folder / 'edco.duckdb'}"
+    results, told = {}, []
+    for number, variant in enumerate(variants):
+        path = _write(folder, f"{name}-{number}", variant, store, quick=quick)
+        result = compare_strategies(load_comparison(path), path, store, offline=True)
+        answer = result.answer()
+        answer.print()
+        results[variant.label] = result
+        told.append(
+            {"variant": variant.label, **answer.facts, "curricula": _curricula(result, store)}
+        )
+    keep(name, {"about": about, "comparisons": told}, lambda: _draw(results), quick=quick)
+
+
+def _write(folder: Path, name: str, variant: Variant, store: str, *, quick: bool) -> Path:
+    """Data, model and configuration of a comparison; the path of the latter."""
+    sizes = {"train": 120, "eval": 20} if quick else {"train": 1000, "eval": 500}
+    num_start = min(variant.num_start, 60) if quick else variant.num_start
+    for split, size in sizes.items():
+        rows = _rows(split, size + num_start * (split == "train"), variant)
+        if num_start:
+            rows = [{**row, "completion": row["category"]} for row in rows]
+        _write_rows(folder / f"{name}-{split}.jsonl", rows[:size])
+        if split == "train":
+            _write_rows(folder / f"{name}-{_START}.jsonl", rows[size:])
+    recipe = QUICK_RECIPE if quick else variant.model
+    model = CACHE / f"loghub-half-{recipe.hidden_size}"
+    corpus = [row for row in _lines("train") if row["category"] in KNOWN_SYSTEMS]
+    with (
+        patch("edco_core.demo_model.RECIPE", recipe),
+        progress("loghub: small model (once)") as on_progress,
+    ):
+        build_base_model(model, corpus=corpus, on_progress=on_progress)
+    config: Section = {
+        "run": {"name": name, "output_dir": str(folder / "runs")},
+        "model": {"name_or_path": str(model), "peft": None},
+        "data": {split: str(folder / f"{name}-{split}.jsonl") for split in sizes},
+        "scoring": {"type": "prefix_entropy", "prefix_tokens": 4, "quick_answer": False},
+        "curriculum": {"intervals": 8, "top_n": 0.25},
+        "training": {
+            "args": {
+                "learning_rate": 1e-3,
+                "lr_scheduler_type": "linear",
+                "per_device_train_batch_size": 16,
+            }
+        },
+        "evaluation": {"metric": "exact_match", "max_new_tokens": 64, "every": 4},
+        "compare": {
+            "strategies": list(variant.strategies),
+            "seeds": 2 if quick else variant.num_seeds,
+        },
+    }
+    if num_start:
+        _start(config, folder / f"{name}-{_START}.jsonl", store)
+        config["model"]["name_or_path"] = f"run:{_START}"
+    for section, values in variant.config.items():
+        if section == "training":
+            config[section] = values
+        else:
+            config[section] |= values
+    if "budget" in config["compare"]:
+        del config["curriculum"]["intervals"]
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def _start(config: Section, data: Path, store: str) -> None:
+    """One pass over the lines to start with, unless the ledger has it already."""
+    if has_ledger(store) and _START in {row["run_id"] for row in runs(open_ledger(store))}:
+        resume_run(_START, store, offline=True)
+        return
+    values = {key: value for key, value in config.items() if key != "compare"}
+    values["data"] = {**config["data"], "train": str(data)}
+    values["curriculum"] = {"type": "random", "intervals": 1, "top_n": 1.0}
+    start_run(parse_config(values), store, _START, offline=True)
+
+
+def _write_rows(path: Path, rows: list[Section]) -> None:
+    path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+
+
+def _lines(split: str) -> list[Section]:
+    text = (DATA / f"loghub_{split}.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def _rows(split: str, size: int, variant: Variant) -> list[Section]:
+    """Short lines, drawn with a seed of our own; only the pool is varied."""
+    rng = np.random.default_rng(0)
+    short = [row for row in _lines(split) if len(row["prompt"]) <= MAX_CHARS]
+    rows = [short[i] for i in rng.permutation(len(short))]
+    if split == "train" and variant.per_template is not None:
+        seen: Counter[str] = Counter()
+        kept = []
+        for row in rows:
+            seen[row["completion"]] += 1
+            if seen[row["completion"]] <= variant.per_template:
+                kept.append(row)
+        rows = kept
+    rows = rows[:size]
+    if split == "train" and variant.noise:
+        wrong = rng.permutation(len(rows))[: int(variant.noise * len(rows))]
+        answers = [rows[i]["completion"] for i in wrong]
+        for i, answer in zip(wrong, answers[1:] + answers[:1], strict=True):
+            rows[i] = {**rows[i], "completion": answer}
+    return rows
+
+
+def _curricula(result: Result, store: str) -> list[Section]:
+    """Per strategy and interval, over seeds: entropy of pool and curriculum, and turnover."""
+    ledger = open_ledger(store, read_only=True)
+    by_place: dict[tuple[str, int], list[Section]] = {}
+    for run in result.runs:
+        if run.is_finished:
+            names, rows = ledger.query(_CURRICULA, {"run": run.run.run_id})
+            for row in rows:
+                told = dict(zip(names, row, strict=True))
+                by_place.setdefault((run.run.label, told["interval"]), []).append(told)
+    return [
+        {"label": label, "interval": interval}
+        | {
+            key: float(np.mean([row[key] for row in rows]))
+            for key, value in rows[0].items()
+            if key != "interval" and value is not None  # the first interval has no earlier one
+        }
+        for (label, interval), rows in by_place.items()
+    ]
+
+
+def _draw(results: dict[str, Result]) -> matplotlib.figure.Figure:
+    """The differences to the random draw, a panel for each comparison."""
+    most = max(len(result.records) for result in results.values())
+    figure = matplotlib.figure.Figure(
+        figsize=(5.6 * len(results), max(2.9, 1.2 + 0.34 * most)),
+        layout="constrained", facecolor=PAPER,
+    )  # fmt: skip
+    panels: list[Axes] = list(np.atleast_1d(figure.subplots(1, len(results), sharex=True)))
+    for axes, (label, result) in zip(panels, results.items(), strict=True):
+        draw_differences(axes, result)
+        axes.set_title(label)
+    return figure
