@@ -96,6 +96,8 @@ _GRPO: Section = {
 _START = "start"
 """The run that reinforcement learning starts from."""
 
+_OWN_HISTORY = "benchmarks.papers.own_history:OwnHistory"
+
 _CURRICULA = """
 SELECT s.interval, s.score_mean AS pool_score, avg(c.score) AS curriculum_score,
        s.n_first_time, s.n_returned, s.n_stayed, s.jaccard
@@ -124,6 +126,19 @@ ANALYSES: dict[str, tuple[str, Sequence[Variant]]] = {
                 noise=share,
             )
             for share in (0.1, 0.3)
+        ],
+    ),
+    "history": (
+        "entropy together with how a sample's own has changed",
+        [
+            Variant(
+                "entropy and its fall",
+                [
+                    *FEW,
+                    {"type": _OWN_HISTORY, "args": {"weight": 1.0}, "label": "falling"},
+                    {"type": _OWN_HISTORY, "args": {"weight": -1.0}, "label": "not-falling"},
+                ],
+            )
         ],
     ),
     "share": (
