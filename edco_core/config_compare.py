@@ -21,6 +21,8 @@ from edco_core.config_section import Section
 from edco_core.errors import ConfigError
 
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,29}")
+_SEED = "{seed}"
+"""In ``data.train``: each seed has a pool of its own."""
 _SHARED = ("intervals", "top_n", "guard")
 """Keys of ``curriculum`` that all strategies get."""
 _MAY_DIFFER = ("scoring", "training")
@@ -87,6 +89,12 @@ class Arm:
     config: Config
     """Of its runs, but for the seed and what the budget decides."""
 
+    def config_of(self, seed: int) -> Config:
+        """The same with the pool of a seed."""
+        train = self.config.data.train.replace(_SEED, str(seed))
+        data = self.config.data.model_copy(update={"train": train})
+        return self.config.model_copy(update={"data": data})
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -100,6 +108,11 @@ class Comparison:
     seeds: tuple[int, ...]
     budget: BudgetSection | None
     parallel: int
+
+    @property
+    def has_pools(self) -> bool:
+        """Whether each seed has a pool of its own."""
+        return _SEED in self.arms[0].config.data.train
 
 
 def is_comparison(values: Mapping[str, Any]) -> bool:

@@ -7,15 +7,18 @@ comparison finds its runs again, and another one never takes them for its own.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edco_core.config import Config, ModelSection, parse_config
 from edco_core.config_compare import Arm, Comparison
+from edco_core.config_curriculum import check_categories
 from edco_core.config_guard import check_room
+from edco_core.curriculum.evidence import samples_of
 from edco_core.errors import ConfigError
 from flows.prepare import Inputs, load_inputs
 
@@ -95,12 +98,11 @@ def plan_comparison(comparison: Comparison, store_url: str, measure: Measure) ->
 
     ``measure`` is asked only where the budget is in seconds.
     """
-    arms = []
-    inputs: Inputs | None = None
-    for arm in comparison.arms:
-        inputs = load_inputs(arm.config, store_url)
-        arms.append(_planned_arm(arm, inputs, comparison, measure))
-    assert inputs is not None  # the data is the same for all
+    first = comparison.seeds[0]
+    arms = [
+        _planned_arm(arm, load_inputs(arm.config_of(first), store_url), comparison, measure)
+        for arm in comparison.arms
+    ]
     lengths = {arm.plan.total_steps for arm in arms}
     if comparison.budget is None and len(lengths) > 1:
         told = ", ".join(f"{arm.label} {arm.plan.total_steps}" for arm in arms)
@@ -108,13 +110,36 @@ def plan_comparison(comparison: Comparison, store_url: str, measure: Measure) ->
             f"compare: the strategies do not take the same number of steps ({told}). Give them "
             f"one budget, e.g. compare: {{budget: {{steps: {min(lengths)}}}}}."
         )
-    data = [inputs.pool.fingerprint, inputs.eval_pool.fingerprint if inputs.eval_pool else None]
+    pools = _pools(comparison, store_url)
     runs = [
-        _planned_run(comparison.name, arm, seed, data) for seed in comparison.seeds for arm in arms
+        _planned_run(comparison.name, arm, seed, pools[seed])
+        for seed in comparison.seeds
+        for arm in arms
     ]
     evaluation = arms[0].config.evaluation
     assert evaluation is not None  # data.eval is needed
     return Planned(comparison, tuple(arms), tuple(runs), evaluation.metric.type)
+
+
+def _pools(comparison: Comparison, store_url: str) -> dict[int, Inputs]:
+    """The data of each seed, which is the same for all strategies; raises InputError.
+
+    Pools of unlike sizes would be unlike budgets.
+    """
+    arm = comparison.arms[0]
+    seeds = comparison.seeds if comparison.has_pools else comparison.seeds[:1]
+    pools = {seed: load_inputs(arm.config_of(seed), store_url) for seed in seeds}
+    sizes = {seed: len(inputs.pool) for seed, inputs in pools.items()}
+    if len(set(sizes.values())) > 1:
+        told = ", ".join(f"seed {seed}: {size}" for seed, size in sizes.items())
+        raise ConfigError(
+            f"data.train: the pools of the seeds have different numbers of samples ({told}). "
+            "Make them equally large."
+        )
+    for each, inputs in itertools.product(comparison.arms, pools.values()):
+        check_categories(each.config.curriculum, samples_of(inputs.pool))
+    return {seed: pools[seed] if comparison.has_pools else pools[seeds[0]]
+            for seed in comparison.seeds}  # fmt: skip
 
 
 def num_scorings(config: Config, num_intervals: int) -> int:
@@ -195,9 +220,11 @@ def fit(
     return min(fitting, key=lambda way: (abs(math.log(way[1] / num_samples)), -spent(*way)))
 
 
-def _planned_run(experiment: str, arm: PlannedArm, seed: int, data: list[Any]) -> PlannedRun:
+def _planned_run(experiment: str, arm: PlannedArm, seed: int, inputs: Inputs) -> PlannedRun:
+    data = [inputs.pool.fingerprint, inputs.eval_pool.fingerprint if inputs.eval_pool else None]
     values = arm.config.model_dump(mode="json")
     values["run"]["seed"] = seed
+    values["data"]["train"] = inputs.config.data.train
     depends_on = {
         **{key: value for key, value in values.items() if key not in ("run", "store", "data")},
         "experiment": experiment,

@@ -50,6 +50,8 @@ class RunResult:
     """From before training on; where the metric was measured."""
     tail: float | None = None
     """The last metric, every category counted alike."""
+    weights_sha256: str | None = None
+    """Of the last checkpoint."""
     seconds: float = 0.0
     scoring_seconds: float = 0.0
 
@@ -122,6 +124,12 @@ class Result:
             for arm in self.planned.arms
             if not 1 / _COARSE < arm.plan.samples_per_interval / arm.wanted_samples < _COARSE
         ]
+        if same := [record.label for record in self.records if self._is_one(record.label)]:
+            lines.append(
+                f"{', '.join(same)}: nothing in these runs depends on the seed, all seeds came to "
+                "the same weights and are one observation; give each seed a pool of its own, e.g. "
+                "data: {train: pool-{seed}.jsonl}"
+            )
         lines += [
             f"not finished: {run.run.label}, seed {run.run.seed}: {run.status}"
             + (f" ({run.message})" if run.message else "")
@@ -129,6 +137,11 @@ class Result:
             if not run.is_finished
         ]
         return [*lines, self.verdict]
+
+    def _is_one(self, label: str) -> bool:
+        """Whether several seeds of a strategy are the same run."""
+        runs = self.finished(label)
+        return len(runs) > 1 and len({run.weights_sha256 for run in runs}) == 1
 
     @property
     def verdict(self) -> str:
@@ -228,7 +241,8 @@ def _run_result(
         and each["category"] is not None
     ]
     tail = float(np.mean(parts)) if parts else None
-    return RunResult(run, "finished", None, tuple(points), tail, seconds, scoring)
+    weights = queries.checkpoints(ledger, run.run_id)[-1]["weights_sha256"]
+    return RunResult(run, "finished", None, tuple(points), tail, weights, seconds, scoring)
 
 
 def _record(

@@ -166,6 +166,46 @@ def test_strategies_are_charged_for_the_scores_they_look_at(
     assert len({run.run_id for run in planned.runs}) == len(planned.runs) == 8
 
 
+def with_pools(tiny_config: dict[str, Any], folder: Path, sizes: dict[int, int]) -> Path:
+    """A comparison in which the pool of a seed is so many lines of the tests' pool."""
+    lines = Path(tiny_config["data"]["train"]).read_text(encoding="utf-8").splitlines()
+    for seed, size in sizes.items():
+        (folder / f"pool-{seed}.jsonl").write_text("\n".join(lines[seed:][:size]))
+    values = comparison(tiny_config, seeds=list(sizes))
+    values["data"] = {**values["data"], "train": str(folder / "pool-{seed}.jsonl")}
+    values["run"] = {**values["run"], "output_dir": str(folder)}
+    return write(folder, values)
+
+
+def test_each_seed_may_have_a_pool_of_its_own(tiny_config: dict[str, Any], tmp_path: Path) -> None:
+    path = with_pools(tiny_config, tmp_path, {1: 40, 2: 40})
+    no_ledger = f"duckdb:///{tmp_path / 'none.duckdb'}"
+    planned = plan_comparison(comparison_of(load_comparison(path)), no_ledger, never)
+    assert [(run.seed, Path(run.config.data.train).name) for run in planned.runs] == [
+        (1, "pool-1.jsonl"), (1, "pool-1.jsonl"), (2, "pool-2.jsonl"), (2, "pool-2.jsonl"),
+    ]  # fmt: skip
+    # Another pool of the second seed makes other runs of it, and of no other.
+    with_pools(tiny_config, tmp_path, {1: 40, 2: 41})
+    (tmp_path / "pool-2.jsonl").write_text(
+        "\n".join((tmp_path / "pool-2.jsonl").read_text().splitlines()[1:])
+    )
+    again = plan_comparison(comparison_of(load_comparison(path)), no_ledger, never)
+    same = [a.run_id == b.run_id for a, b in zip(planned.runs, again.runs, strict=True)]
+    assert same == [True, True, False, False]
+
+
+def test_pools_of_unlike_sizes_are_refused(tiny_config: dict[str, Any], tmp_path: Path) -> None:
+    path = with_pools(tiny_config, tmp_path, {1: 40, 2: 39})
+    with pytest.raises(ConfigError, match=r"seed 1: 40, seed 2: 39"):
+        plan_comparison(
+            comparison_of(load_comparison(path)), f"duckdb:///{tmp_path / 'none.duckdb'}", never
+        )
+
+
+def never(config: Any, inputs: Any) -> Cost:
+    raise AssertionError("a budget of steps needs no measurement")
+
+
 # ---------------------------------------------------------------- real comparisons
 
 
@@ -340,6 +380,19 @@ def test_all_runs_start_from_the_run_that_is_named_and_say_so(compared: Edco) ->
         "query", "SELECT parent_run_id FROM run_summary WHERE experiment = 'further'"
     )
     assert [row["parent_run_id"] for row in rows] == [parent] * 2
+
+
+@pytest.mark.slow
+def test_seeds_that_change_nothing_are_said_to_be_one_observation(
+    new_edco: Callable[[], Edco], tiny_config: dict[str, Any]
+) -> None:
+    edco = new_edco()
+    values = comparison(tiny_config, strategies=["random", "length"])
+    values["model"] = {**values["model"], "peft": None}  # which a seed would begin
+    write(edco.folder, values)
+    result = json.loads(edco("compare", "compare.yaml", "--json").stdout)
+    (said,) = [remark for remark in result["remarks"] if "one observation" in remark]
+    assert said.startswith("length: ")
 
 
 @pytest.mark.slow

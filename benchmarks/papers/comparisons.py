@@ -4,6 +4,9 @@ The pool is a part of Loghub (16 systems; prompt: raw line, completion: its temp
 one of ``examples/loghub.yaml``, which has seen half of the systems.  An analysis is one or more
 comparisons that differ in one thing, such as the share of wrong answers planted in the pool.  All
 its runs are in one ledger beside the data, so an analysis that was stopped goes on where it was.
+
+Each seed has a pool of its own, since much of supervised training depends on no seed.  Only
+reinforcement learning, which samples, has one pool for all.
 """
 
 from __future__ import annotations
@@ -192,15 +195,16 @@ def analyse(name: str, *, quick: bool) -> None:
 
 def _write(folder: Path, name: str, variant: Variant, store: str, *, quick: bool) -> Path:
     """Data, model and configuration of a comparison; the path of the latter."""
-    sizes = {"train": 120, "eval": 20} if quick else {"train": 1000, "eval": 500}
+    pool_size, eval_size = (120, 20) if quick else (1000, 500)
     num_start = min(variant.num_start, 60) if quick else variant.num_start
-    for split, size in sizes.items():
-        rows = _rows(split, size + num_start * (split == "train"), variant)
+    num_seeds = 2 if quick else variant.num_seeds
+    _write_rows(folder / f"{name}-eval.jsonl", _rows("eval", eval_size, variant))
+    train = f"{name}-train.jsonl" if num_start else f"{name}-pool-{{seed}}.jsonl"
+    for seed in range(1 if num_start else num_seeds):
+        rows = _rows("train", pool_size + num_start, variant, seed)
+        _write_rows(folder / train.replace("{seed}", str(seed)), rows[:pool_size])
         if num_start:
-            rows = [{**row, "completion": row["category"]} for row in rows]
-        _write_rows(folder / f"{name}-{split}.jsonl", rows[:size])
-        if split == "train":
-            _write_rows(folder / f"{name}-{_START}.jsonl", rows[size:])
+            _write_rows(folder / f"{name}-{_START}.jsonl", rows[pool_size:])
     recipe = QUICK_RECIPE if quick else variant.model
     model = CACHE / f"loghub-half-{recipe.hidden_size}"
     corpus = [row for row in _lines("train") if row["category"] in KNOWN_SYSTEMS]
@@ -212,7 +216,7 @@ def _write(folder: Path, name: str, variant: Variant, store: str, *, quick: bool
     config: Section = {
         "run": {"name": name, "output_dir": str(folder / "runs")},
         "model": {"name_or_path": str(model), "peft": None},
-        "data": {split: str(folder / f"{name}-{split}.jsonl") for split in sizes},
+        "data": {"train": str(folder / train), "eval": str(folder / f"{name}-eval.jsonl")},
         "scoring": {"type": "prefix_entropy", "prefix_tokens": 4, "quick_answer": False},
         "curriculum": {"intervals": 8, "top_n": 0.25},
         "training": {
@@ -223,10 +227,7 @@ def _write(folder: Path, name: str, variant: Variant, store: str, *, quick: bool
             }
         },
         "evaluation": {"metric": "exact_match", "max_new_tokens": 64, "every": 4},
-        "compare": {
-            "strategies": list(variant.strategies),
-            "seeds": 2 if quick else variant.num_seeds,
-        },
+        "compare": {"strategies": list(variant.strategies), "seeds": num_seeds},
     }
     if num_start:
         _start(config, folder / f"{name}-{_START}.jsonl", store)
@@ -263,9 +264,9 @@ def _lines(split: str) -> list[Section]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def _rows(split: str, size: int, variant: Variant) -> list[Section]:
-    """Short lines, drawn with a seed of our own; only the pool is varied."""
-    rng = np.random.default_rng(0)
+def _rows(split: str, size: int, variant: Variant, seed: int = 0) -> list[Section]:
+    """Short lines, drawn at random; only the pool is varied."""
+    rng = np.random.default_rng(seed)
     short = [row for row in _lines(split) if len(row["prompt"]) <= MAX_CHARS]
     rows = [short[i] for i in rng.permutation(len(short))]
     if split == "train" and variant.per_template is not None:
@@ -277,6 +278,8 @@ def _rows(split: str, size: int, variant: Variant) -> list[Section]:
                 kept.append(row)
         rows = kept
     rows = rows[:size]
+    if variant.num_start:
+        rows = [{**row, "completion": row["category"]} for row in rows]
     if split == "train" and variant.noise:
         wrong = rng.permutation(len(rows))[: int(variant.noise * len(rows))]
         answers = [rows[i]["completion"] for i in wrong]
