@@ -89,7 +89,7 @@ _GRPO: Section = {
             "num_generations": 8,
             "per_device_train_batch_size": 64,
             "max_completion_length": 8,
-            "learning_rate": 2e-4,
+            "learning_rate": 5e-5,
             "lr_scheduler_type": "constant",
             "beta": 0.0,
         },
