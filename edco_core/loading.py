@@ -145,9 +145,7 @@ class ModelHost:
         """
         self._weights = None
         self.weights_version += 1
-        if self.settings.peft is None:
-            # Tied weights are saved once; else the trainer warns at each interval that the others
-            # are missing from the checkpoint.
+        if self.settings.peft is None:  # saved once; or the trainer warns that they are missing
             self.model._keys_to_ignore_on_save.update(self.model.all_tied_weights_keys)
         try:
             yield self.model
