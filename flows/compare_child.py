@@ -2,7 +2,7 @@
 
 ``python -m flows.compare_child RUN_ID`` carries one out: its configuration comes as JSON on
 standard input, the ledger's address in ``EDCO_STORE``, and it stops at a safe point when its parent
-is gone.
+is gone.  To Prefect it is a sub-flow of the comparison's flow run.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import IO
+from uuid import UUID
 
 from flows import quiet_libraries
 from flows.compare_plan import PlannedRun
@@ -89,6 +91,7 @@ class Children:
                 yield child.run, child.problem()
 
     def _start(self, run: PlannedRun, *, is_known: bool) -> _Child:
+        from prefect.context import FlowRunContext
         from prefect.settings import get_current_settings
 
         device = self._free.pop(0)
@@ -109,7 +112,11 @@ class Children:
         assert process.stdin is not None
         assert process.stderr is not None
         config = None if is_known else run.config.model_dump(mode="json")
-        process.stdin.write(json.dumps({"config": config, "parent": os.getpid()}))
+        context = FlowRunContext.get()
+        flow_run = context and context.flow_run and str(context.flow_run.id)
+        process.stdin.write(
+            json.dumps({"config": config, "parent": os.getpid(), "flow_run": flow_run})
+        )
         process.stdin.close()
         said: list[str] = []
         name = f"{run.label} s{run.seed}"
@@ -130,6 +137,25 @@ def _leave_with(parent: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+@contextmanager
+def _within(flow_run_id: str | None) -> Iterator[None]:
+    """What is called as a flow in this block is a sub-flow of that flow run."""
+    if flow_run_id is None:
+        yield
+        return
+    from prefect.client.orchestration import get_client
+    from prefect.context import hydrated_context
+    from prefect.results import get_result_store
+
+    from flows.compare import compare
+
+    with get_client(sync_client=True) as client:
+        flow_run = client.read_flow_run(UUID(flow_run_id))
+        parent = {"flow": compare, "flow_run": flow_run, "result_store": get_result_store()}
+        with hydrated_context({"flow_run_context": parent}, client):
+            yield
+
+
 def main() -> None:
     """Carry one run out, or on; exits as ``edco run`` does."""
     from edco_core.config import parse_config
@@ -141,10 +167,11 @@ def main() -> None:
     threading.Thread(target=_leave_with, args=(told["parent"],), daemon=True).start()
     store_url, run_id = os.environ["EDCO_STORE"], sys.argv[1]
     try:
-        if told["config"] is None:
-            resume_run(run_id, store_url)
-        else:
-            start_run(parse_config(told["config"]), store_url, run_id)
+        with _within(told["flow_run"]):
+            if told["config"] is None:
+                resume_run(run_id, store_url)
+            else:
+                start_run(parse_config(told["config"]), store_url, run_id)
     except EdcoError as error:
         say(f"error: {error}")
         sys.exit(error.exit_code)

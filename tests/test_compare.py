@@ -224,17 +224,34 @@ def runs_of(edco: Edco) -> dict[str, str]:
     return {"-".join(row["run_id"].split("-")[1:3]): row["finished_at"] for row in rows}
 
 
+def sub_flows(edco: Edco) -> dict[str, str]:
+    """The sub-flows of comparisons that Prefect knows: flow run to label and seed."""
+    with httpx.Client(base_url=edco.environment["PREFECT_API_URL"], trust_env=False) as client:
+
+        def flow_runs(flow: str, **wanted: Any) -> list[dict[str, Any]]:
+            asked = {"flows": {"name": {"any_": [flow]}}, "flow_runs": wanted}
+            return list(client.post("/flow_runs/filter", json=asked).raise_for_status().json())
+
+        comparisons = [run["id"] for run in flow_runs("compare")]
+        found = flow_runs("finetune", parent_flow_run_id={"any_": comparisons})
+    names = {run["id"]: run["parameters"]["run_id"].split("-") for run in found}
+    return {each: "-".join(words[1:3]) for each, words in names.items()}
+
+
 @pytest.fixture(scope="module")
 def compared(new_edco: Callable[[], Edco], tiny_config: dict[str, Any]) -> Edco:
     """A comparison of four runs, killed in the third, then carried on to its end."""
     edco = new_edco()
     write(edco.folder, comparison(tiny_config))
+    earlier = sub_flows(edco)
     edco("training-row", "5", "compare", "compare.yaml", program=KILLED, expect=-signal.SIGKILL)
     before = runs_of(edco)
     assert [name for name, finished_at in before.items() if finished_at] == ["edco-s3", "random-s3"]
     printed = edco("compare", "compare.yaml", "-o", "page.html", "--json")
     (edco.folder / "result.json").write_text(printed.stdout, encoding="utf-8")
     (edco.folder / "stderr").write_text(printed.stderr, encoding="utf-8")
+    new = [name for each, name in sub_flows(edco).items() if each not in earlier]
+    (edco.folder / "sub_flows").write_text(" ".join(new), encoding="utf-8")
     after = runs_of(edco)
     assert {name: after[name] for name in ("edco-s3", "random-s3")} == {
         name: before[name] for name in ("edco-s3", "random-s3")
@@ -281,12 +298,9 @@ def test_the_table_is_what_the_runs_say(compared: Edco) -> None:
 
 @pytest.mark.slow
 def test_runs_are_sub_flows_of_the_comparison(compared: Edco) -> None:
-    with httpx.Client(base_url=compared.environment["PREFECT_API_URL"], trust_env=False) as client:
-        wanted = {"flows": {"name": {"any_": ["finetune"]}}, "flow_runs": {"tags": {"all_": [
-            "experiment:tiny"]}}}  # fmt: skip
-        found = client.post("/flow_runs/filter", json=wanted).raise_for_status().json()
-    assert found
-    assert all(run["parent_task_run_id"] for run in found)
+    # The third is there twice: in the flow run that was killed, and in the one that carried it on.
+    names = (compared.folder / "sub_flows").read_text(encoding="utf-8").split()
+    assert sorted(names) == ["edco-s3", "edco-s4", "random-s3", "random-s4", "random-s4"]
 
 
 @pytest.mark.slow
@@ -307,9 +321,12 @@ def test_processes_side_by_side_come_to_the_same_and_more_seeds_add_runs(
 ) -> None:
     edco = new_edco()
     write(edco.folder, comparison(tiny_config))
+    earlier = sub_flows(edco)
     first = json.loads(
         edco("compare", "compare.yaml", "--set", "compare.parallel=2", "--json").stdout
     )
+    new = [name for each, name in sub_flows(edco).items() if each not in earlier]
+    assert sorted(new) == ["edco-s3", "edco-s4", "random-s3", "random-s4"]
     expected = json.loads((compared.folder / "result.json").read_text())
     metrics = [
         {(run["run_id"], run["metric"]) for run in each["runs"]} for each in (first, expected)

@@ -42,6 +42,8 @@ from storage.queries import runs
 
 Section = dict[str, Any]
 
+_OWN_HISTORY = "benchmarks.papers.own_history:OwnHistory"
+
 LOSS: Section = {"scoring": {"type": "loss"}}
 PAPER_RULE: Section = {"type": "edco", "preset": "paper", "label": "paper"}
 FEW: list[str | Section] = ["random", "edco", PAPER_RULE]
@@ -73,6 +75,9 @@ SFT = Variant(
         *FEW,
         {"type": "edco", "temperature": 2.0, "temperature_end": 0.5, "label": "annealed"},
         {"type": "edco", "max_category_share": 0.15, "label": "capped"},
+        {"type": "edco", "temperature": 0.5, "label": "edco-0.5"},
+        {"type": _OWN_HISTORY, "args": {"weight": 1.0}, "label": "falling"},
+        {"type": _OWN_HISTORY, "args": {"weight": -1.0}, "label": "not-falling"},
         "length",
         "answer_complexity",
         {"type": "dynamic_ppl", "set": LOSS},
@@ -89,7 +94,8 @@ _GRPO: Section = {
             "num_generations": 8,
             "per_device_train_batch_size": 64,
             "max_completion_length": 8,
-            "learning_rate": 5e-5,
+            "learning_rate": 2e-4,
+            "temperature": 0.6,
             "lr_scheduler_type": "constant",
             "beta": 0.0,
         },
@@ -98,8 +104,6 @@ _GRPO: Section = {
 }
 _START = "start"
 """The run that reinforcement learning starts from."""
-
-_OWN_HISTORY = "benchmarks.papers.own_history:OwnHistory"
 
 _CURRICULA = """
 SELECT s.interval, s.score_mean AS pool_score, avg(c.score) AS curriculum_score,
@@ -131,19 +135,6 @@ ANALYSES: dict[str, tuple[str, Sequence[Variant]]] = {
             for share in (0.1, 0.3)
         ],
     ),
-    "history": (
-        "entropy together with how a sample's own has changed",
-        [
-            Variant(
-                "entropy and its fall",
-                [
-                    *FEW,
-                    {"type": _OWN_HISTORY, "args": {"weight": 1.0}, "label": "falling"},
-                    {"type": _OWN_HISTORY, "args": {"weight": -1.0}, "label": "not-falling"},
-                ],
-            )
-        ],
-    ),
     "share": (
         "curricula of a tenth and of a half of the pool",
         [
@@ -166,7 +157,7 @@ ANALYSES: dict[str, tuple[str, Sequence[Variant]]] = {
                 "reinforcement, equal steps",
                 [*FEW, {"type": "dynamic_ppl", "set": LOSS}, "sec", "cures"],
                 _GRPO,
-                num_start=600,
+                num_start=350,
             )
         ],
     ),
