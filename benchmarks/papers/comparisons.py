@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from edco_core.config_compare import load_comparison
 from edco_core.demo_model import RECIPE, Recipe, build_base_model
 from flows.begin import has_ledger
 from flows.charts import PAPER
-from flows.compare_charts import draw_differences
+from flows.compare_charts import draw_differences, looks_of
 from flows.compare_launch import compare_strategies
 from flows.compare_result import Result
 from flows.display import progress
@@ -131,6 +131,7 @@ ANALYSES: dict[str, tuple[str, Sequence[Variant]]] = {
                 f"{share:.0%} wrong answers",
                 [*FEW, {"type": "edco", "preset": "paper", "skip_top": 0.1, "label": "paper-skip"}],
                 noise=share,
+                num_seeds=3,
             )
             for share in (0.1, 0.3)
         ],
@@ -138,17 +139,19 @@ ANALYSES: dict[str, tuple[str, Sequence[Variant]]] = {
     "share": (
         "curricula of a tenth and of a half of the pool",
         [
-            Variant(f"N is {share:.0%} of the pool", FEW, {"curriculum": {"top_n": share}})
+            Variant(
+                f"N {share:.0%} of the pool", FEW, {"curriculum": {"top_n": share}}, num_seeds=3
+            )
             for share in (0.1, 0.5)
         ],
     ),
     "redundancy": (
         "a pool in which at most two lines have the same template",
-        [Variant("no redundancy", FEW, per_template=2)],
+        [Variant("no redundancy", FEW, per_template=2, num_seeds=3)],
     ),
     "model": (
         "a model of a quarter of the weights",
-        [Variant("smaller model", FEW, model=Recipe(hidden_size=80, num_layers=4))],
+        [Variant("smaller model", FEW, model=Recipe(hidden_size=80, num_layers=4), num_seeds=3)],
     ),
     "reinforcement": (
         "curricula in GRPO, after equal steps",
@@ -181,7 +184,11 @@ def analyse(name: str, *, quick: bool) -> None:
         told.append(
             {"variant": variant.label, **answer.facts, "curricula": _curricula(result, store)}
         )
-    keep(name, {"about": about, "comparisons": told}, lambda: _draw(results), quick=quick)
+    pictures = {name: lambda: _draw(results)}
+    if len(results) == 1:
+        (result,) = results.values()
+        pictures[f"{name}-curricula"] = lambda: _draw_curricula(result, told[0]["curricula"])
+    keep(name, {"about": about, "comparisons": told}, pictures, quick=quick)
 
 
 def _write(folder: Path, name: str, variant: Variant, store: str, *, quick: bool) -> Path:
@@ -311,4 +318,28 @@ def _draw(results: dict[str, Result]) -> matplotlib.figure.Figure:
     for axes, (label, result) in zip(panels, results.items(), strict=True):
         draw_differences(axes, result)
         axes.set_title(label)
+    return figure
+
+
+def _draw_curricula(result: Result, curricula: list[Section]) -> matplotlib.figure.Figure:
+    """Entropy and turnover through training, of the first strategies that have the same scores."""
+    figure = matplotlib.figure.Figure(figsize=(9.6, 5.6), layout="constrained", facecolor=PAPER)
+    scoring = result.planned.arms[0].config.scoring
+    shown = [arm.label for arm in result.planned.arms if arm.config.scoring == scoring][:6]
+    panels: dict[str, Callable[[Section], float]] = {
+        "mean entropy of the curriculum (nats)": lambda row: row["curriculum_score"],
+        "mean entropy of the whole pool (nats)": lambda row: row["pool_score"],
+        "samples that stay from the interval before": lambda row: row["n_stayed"],
+        "samples for the first time": lambda row: row["n_first_time"],
+    }
+    axes: Axes
+    for axes, (title, value_of) in zip(figure.subplots(2, 2).flat, panels.items(), strict=True):
+        axes.set_title(title)
+        axes.set_xlabel("interval")
+        for label in shown:
+            rows = [row for row in curricula if row["label"] == label]
+            look = looks_of(result)[label]
+            axes.plot([row["interval"] for row in rows], [value_of(row) for row in rows],
+                      color=look.color, linestyle=look.dash, marker="o", label=label)  # fmt: skip
+    figure.axes[0].legend()
     return figure

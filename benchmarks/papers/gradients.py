@@ -63,7 +63,8 @@ def analyse(*, quick: bool) -> None:
     means = _means(rows)
     _print(means)
     facts = {"seeds": list(seeds), "batch": BATCH, "batches": BATCHES, "means": means, "rows": rows}
-    keep("gradients", {**facts, "config": config.for_ledger()}, lambda: _draw(means), quick=quick)
+    pictures = {"gradients": lambda: _draw(means)}
+    keep("gradients", {**facts, "config": config.for_ledger()}, pictures, quick=quick)
 
 
 def _run(config: Config, seed: int, folder: Path, *, quick: bool) -> list[dict[str, Any]]:

@@ -1,9 +1,9 @@
-"""Where analyses keep what came out: numbers as JSON, and one picture."""
+"""Where analyses keep what came out: numbers as JSON, and pictures."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,13 @@ from flows.prepare import package_versions
 FOLDER = Path(__file__).with_name("results")
 
 
-def keep(name: str, facts: dict[str, Any], draw: Callable[[], Figure], *, quick: bool) -> None:
-    """Write ``results/NAME.json`` and ``.png``; those of a quick pass are thrown away."""
+def keep(
+    name: str, facts: dict[str, Any], pictures: Mapping[str, Callable[[], Figure]], *, quick: bool
+) -> None:
+    """Write ``results/NAME.json``, and a ``.png`` for each picture, by its name.
+
+    Those of a quick pass are thrown away.
+    """
     told = {
         "analysis": name,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -26,10 +31,12 @@ def keep(name: str, facts: dict[str, Any], draw: Callable[[], Figure], *, quick:
         "versions": package_versions(),
         **facts,
     }
-    written, picture = json.dumps(told, indent=1), png(draw)
+    written = json.dumps(told, indent=1)
+    drawn = {each: png(draw) for each, draw in pictures.items()}
     if quick:
         return
     FOLDER.mkdir(exist_ok=True)
     (FOLDER / f"{name}.json").write_text(written + "\n", encoding="utf-8")
-    (FOLDER / f"{name}.png").write_bytes(picture)
-    print(f"wrote {FOLDER / name}.json and .png")
+    for each, image in drawn.items():
+        (FOLDER / f"{each}.png").write_bytes(image)
+    print(f"wrote {', '.join([f'{name}.json', *(f'{each}.png' for each in drawn)])} in {FOLDER}")
