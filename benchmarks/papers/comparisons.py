@@ -127,12 +127,7 @@ ANALYSES: dict[str, tuple[str, Sequence[Variant]]] = {
     "noise": (
         "wrong answers planted in 10 and 30 % of the pool",
         [
-            Variant(
-                f"{share:.0%} wrong answers",
-                [*FEW, {"type": "edco", "preset": "paper", "skip_top": 0.1, "label": "paper-skip"}],
-                noise=share,
-                num_seeds=3,
-            )
+            Variant(f"{share:.0%} wrong answers", FEW, noise=share, num_seeds=3)
             for share in (0.1, 0.3)
         ],
     ),
