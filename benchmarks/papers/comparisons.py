@@ -119,7 +119,7 @@ ANALYSES: dict[str, tuple[str, Sequence[Variant]]] = {
         [
             Variant(
                 "supervised, equal seconds",
-                [*FEW, "length", {"type": "dynamic_ppl", "set": LOSS}],
+                [*FEW, "length"],
                 {"compare": {"budget": {"seconds": 40}}},
             )
         ],
