@@ -23,6 +23,7 @@ import matplotlib.figure
 import numpy as np
 import yaml
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from benchmarks.demo_inputs import CACHE, QUICK_RECIPE
 from benchmarks.papers.results import keep
@@ -331,10 +332,11 @@ def _draw_curricula(result: Result, curricula: list[Section]) -> matplotlib.figu
     for axes, (title, value_of) in zip(figure.subplots(2, 2).flat, panels.items(), strict=True):
         axes.set_title(title)
         axes.set_xlabel("interval")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         for label in shown:
             rows = [row for row in curricula if row["label"] == label]
             look = looks_of(result)[label]
             axes.plot([row["interval"] for row in rows], [value_of(row) for row in rows],
                       color=look.color, linestyle=look.dash, marker="o", label=label)  # fmt: skip
-    figure.axes[0].legend()
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right upper")
     return figure
