@@ -146,7 +146,7 @@ ANALYSES: dict[str, tuple[str, Sequence[Variant]]] = {
         [Variant("no redundancy", FEW, per_template=2, num_seeds=3)],
     ),
     "model": (
-        "a model of a quarter of the weights",
+        "a model of half the width",
         [Variant("smaller model", FEW, model=Recipe(hidden_size=80, num_layers=4), num_seeds=3)],
     ),
     "reinforcement": (
