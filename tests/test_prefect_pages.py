@@ -14,10 +14,12 @@ from command_line import Edco, wait
 pytestmark = pytest.mark.browser
 
 
-def found(prefect_url: str, kind: str, **wanted: str) -> dict[str, Any]:
-    """The first of its kind on the server that looks so."""
-    every = httpx.post(f"{prefect_url}/{kind}/filter", json={}, trust_env=False).json()
-    return dict(next(each for each in every if wanted.items() <= each.items()))
+def found(prefect_url: str, kind: str, name: str, says: str = "") -> dict[str, Any]:
+    """The only one of its kind and name on the server whose state says that."""
+    named = {kind: {"name": {"any_": [name]}}}
+    every = httpx.post(f"{prefect_url}/{kind}/filter", json=named, trust_env=False).json()
+    [one] = [each for each in every if says in str(each.get("state"))]
+    return dict(one)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +32,7 @@ def form(
               "curriculum": {"type": "random", "intervals": 2, "top_n": 12}}  # fmt: skip
     (edco.folder / "edco.yaml").write_text(yaml.safe_dump(config))
     edco("deploy", "edco.yaml")
-    deployment = found(prefect_url, "deployments", name="shown")
+    deployment = found(prefect_url, "deployments", "shown")
     browser.open(f"deployments/deployment/{deployment['id']}/run", "Parameters", "Curriculum")
     return browser
 
@@ -57,7 +59,8 @@ def test_a_setting_of_another_strategy_is_not_asked_for(form: Browser) -> None:
 @pytest.fixture(scope="module")
 def run_page(browser: Browser, prefect_url: str, finished: Edco) -> Browser:
     """The page of a finished run, once the server knows all of it: it learns of tasks later."""
-    run = found(prefect_url, "flow_runs", name="whole", state_name="Completed")
+    # Other tests have runs of this name on the same server; none has this folder.
+    run = found(prefect_url, "flow_runs", "whole", says=f"{finished.folder}/runs/whole/final")
     last = {"flow_runs": {"id": {"any_": [run["id"]]}}, "task_runs": {"name": {"any_": ["finish"]}}}
     tasks = f"{prefect_url}/task_runs/filter"
     wait(lambda: httpx.post(tasks, json=last, trust_env=False).json())
