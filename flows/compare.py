@@ -57,7 +57,12 @@ def compare(config: CompareConfig) -> Any:
     """
     with current_flow_run().open() as flow_run, flow_run.slot(), stopping_on_signals():
         planned = plan(config, config.store_url())
-        carry_out(planned, config.store_url(), flow_run.raise_if_stopped)
+
+        def check_stop() -> None:
+            flow_run.look()  # the run that has just stopped may have known it first
+            flow_run.raise_if_stopped()
+
+        carry_out(planned, config.store_url(), check_stop)
         result = keep_result(planned, config.store_url())
         create_table_artifact(
             [
@@ -105,7 +110,7 @@ def statuses(planned: Planned, store_url: str) -> dict[str, str]:
 
 
 def carry_out(planned: Planned, store_url: str, check_stop: Callable[[], None]) -> None:
-    """All runs that are not finished; ``check_stop`` may raise between them.
+    """All runs that are not finished; ``check_stop`` raises where Prefect wants this to end.
 
     Raises StopRequested at the first safe point after a signal.
     """
@@ -121,7 +126,11 @@ def carry_out(planned: Planned, store_url: str, check_stop: Callable[[], None]) 
     if planned.comparison.parallel == 1:
         for run in left:
             check_stop()
-            problem = _carry_out_here(run, store_url, is_known=run.run_id in known)
+            try:
+                problem = _carry_out_here(run, store_url, is_known=run.run_id in known)
+            except StopRequested:
+                check_stop()
+                raise
             told.ended(run, problem, ledger)
         return
     with Children(planned.comparison.parallel, store_url) as children:

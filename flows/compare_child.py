@@ -113,10 +113,10 @@ class Children:
         assert process.stderr is not None
         config = None if is_known else run.config.model_dump(mode="json")
         context = FlowRunContext.get()
-        flow_run = context and context.flow_run and str(context.flow_run.id)
-        process.stdin.write(
-            json.dumps({"config": config, "parent": os.getpid(), "flow_run": flow_run})
-        )
+        assert context is not None
+        assert context.flow_run is not None
+        told = {"config": config, "parent": os.getpid(), "flow_run": str(context.flow_run.id)}
+        process.stdin.write(json.dumps(told))
         process.stdin.close()
         said: list[str] = []
         name = f"{run.label} s{run.seed}"
@@ -138,11 +138,8 @@ def _leave_with(parent: int) -> None:
 
 
 @contextmanager
-def _within(flow_run_id: str | None) -> Iterator[None]:
+def _within(flow_run_id: str) -> Iterator[None]:
     """What is called as a flow in this block is a sub-flow of that flow run."""
-    if flow_run_id is None:
-        yield
-        return
     from prefect.client.orchestration import get_client
     from prefect.context import hydrated_context
     from prefect.results import get_result_store

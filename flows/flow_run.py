@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import prefect.utilities.engine as prefect_engine
 from prefect._internal import control_listener
@@ -53,6 +54,8 @@ class FlowRun:
         """The state the flow run is to end in."""
         self._suspension = context.flow_run_suspension_request
         self._is_cancelled = False
+        self._place_in_parent = context.flow_run.parent_task_run_id
+        self._parent: UUID | None = None
 
     @contextmanager
     def open(self) -> Iterator[FlowRun]:
@@ -87,7 +90,7 @@ class FlowRun:
             yield
 
     def wants_stop(self) -> bool:
-        """Whether somebody pressed "Pause" or "Cancel" in the UI."""
+        """Whether somebody pressed "Pause" or "Cancel" in the UI, also of a flow run around it."""
         return self._is_cancelled or self._suspension.is_requested()
 
     def raise_if_stopped(self) -> None:
@@ -104,11 +107,7 @@ class FlowRun:
 
         def watch() -> None:
             while not done.wait(_LOOK_EVERY_S):
-                try:
-                    with get_client(sync_client=True) as client:
-                        self._look(client)
-                except Exception as error:  # the server is away; it is asked again
-                    logger.debug("the flow run's state is not known: %s", error)
+                self.look()
 
         thread = threading.Thread(target=context.run, args=(watch,), name="edco-watch", daemon=True)
         thread.start()
@@ -117,6 +116,14 @@ class FlowRun:
         finally:
             done.set()
             thread.join(_LOOK_EVERY_S)
+
+    def look(self) -> None:
+        """Ask the server what is wanted of this flow run; it is asked every ten seconds anyway."""
+        try:
+            with get_client(sync_client=True) as client:
+                self._look(client)
+        except Exception as error:  # the server is away; it is asked again
+            logger.debug("the flow run's state is not known: %s", error)
 
     def _look(self, client: SyncPrefectClient) -> None:
         state = client.read_flow_run(self.id).state
@@ -129,6 +136,13 @@ class FlowRun:
             )
         elif state.is_cancelling() and not self.is_deployed:
             self._is_cancelled = True  # no runner will end this process: it ends by itself
+        elif self._place_in_parent is not None:
+            if self._parent is None:
+                self._parent = client.read_task_run(self._place_in_parent).flow_run_id
+            assert self._parent is not None
+            above = client.read_flow_run(self._parent).state
+            if above is not None and (above.is_cancelling() or above.is_paused()):
+                self._is_cancelled = True  # Prefect stops sub-flows with nothing
 
 
 def current_flow_run() -> FlowRun:

@@ -224,16 +224,21 @@ def runs_of(edco: Edco) -> dict[str, str]:
     return {"-".join(row["run_id"].split("-")[1:3]): row["finished_at"] for row in rows}
 
 
+def asked(edco: Edco, path: str, **values: Any) -> list[dict[str, Any]]:
+    """What Prefect's server answers."""
+    url = edco.environment["PREFECT_API_URL"] + path
+    return httpx.post(url, json=values, trust_env=False).raise_for_status().json()  # type: ignore[no-any-return]
+
+
+def flow_runs(edco: Edco, flow: str, **wanted: Any) -> list[dict[str, Any]]:
+    flows = {"name": {"any_": [flow]}}
+    return asked(edco, "/flow_runs/filter", flows=flows, flow_runs=wanted)
+
+
 def sub_flows(edco: Edco) -> dict[str, str]:
     """The sub-flows of comparisons that Prefect knows: flow run to label and seed."""
-    with httpx.Client(base_url=edco.environment["PREFECT_API_URL"], trust_env=False) as client:
-
-        def flow_runs(flow: str, **wanted: Any) -> list[dict[str, Any]]:
-            asked = {"flows": {"name": {"any_": [flow]}}, "flow_runs": wanted}
-            return list(client.post("/flow_runs/filter", json=asked).raise_for_status().json())
-
-        comparisons = [run["id"] for run in flow_runs("compare")]
-        found = flow_runs("finetune", parent_flow_run_id={"any_": comparisons})
+    comparisons = [run["id"] for run in flow_runs(edco, "compare")]
+    found = flow_runs(edco, "finetune", parent_flow_run_id={"any_": comparisons})
     names = {run["id"]: run["parameters"]["run_id"].split("-") for run in found}
     return {each: "-".join(words[1:3]) for each, words in names.items()}
 
@@ -363,6 +368,35 @@ def test_a_signal_stops_at_a_safe_point_and_typing_it_again_goes_on(
     assert {run["status"] for run in edco.json("runs")} <= {"interrupted", "finished"}
     edco("compare", "compare.yaml")
     assert {run["status"] for run in edco.json("runs")} == {"finished"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", [1, 2])
+def test_a_comparison_cancelled_in_the_ui_takes_its_runs_with_it(
+    new_edco: Callable[[], Edco], tiny_config: dict[str, Any], parallel: int
+) -> None:
+    edco = new_edco()
+    values = comparison(tiny_config, parallel=parallel, seeds=1)
+    values["curriculum"] = {"intervals": 400, "top_n": 8}  # without end, for this test
+    write(edco.folder, values)
+    earlier = {run["id"] for run in flow_runs(edco, "compare")}
+    last = "random" if parallel == 1 else "edco"
+    heard = "interval 0" if parallel == 1 else f"[{last} s3] interval 0"
+    process = edco.start_and_wait_for(heard, "compare", "compare.yaml")
+    (ours,) = [run["id"] for run in flow_runs(edco, "compare") if run["id"] not in earlier]
+    cancelling = {"type": "CANCELLING", "name": "Cancelling"}
+    asked(edco, f"/flow_runs/{ours}/set_state", state=cancelling, force=True)
+    try:
+        _, stderr = process.communicate(timeout=240)
+    finally:
+        process.kill()
+    assert process.returncode == 1, stderr
+    assert "To carry on:" in stderr
+    assert "Traceback" not in stderr
+    assert {run["status"] for run in edco.json("runs")} == {"interrupted"}
+    ended = flow_runs(edco, "finetune", parent_flow_run_id={"any_": [ours]})
+    ended += flow_runs(edco, "compare", id={"any_": [ours]})
+    assert [run["state_name"] for run in ended] == ["Cancelled"] * (parallel + 1)
 
 
 @pytest.mark.slow
