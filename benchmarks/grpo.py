@@ -23,7 +23,7 @@ from transformers.trainer_callback import PrinterCallback
 from trl import GRPOTrainer
 
 from benchmarks.measuring import Aim, Figure, Report
-from benchmarks.scoring_models import TASKS, load_task
+from benchmarks.tasks import GSM8K
 from edco_core.checkpoints import mark_complete, weights_sha256
 from edco_core.config import GrpoSection, ModelSection
 from edco_core.loading import ModelHost
@@ -39,11 +39,7 @@ def measure(*, quick: bool) -> Report:
     """Whole trainings in turns, on a warm model."""
     intervals, steps = (2, 2) if quick else (5, 5)
     answers, max_tokens = (2, 4) if quick else (8, 48)
-    (task,) = [each for each in TASKS if each.name == "gsm8k"]
-    loaded = load_task(task, 8 * steps * intervals, quick=quick)
-    if loaded is None:
-        return Report([])
-    pool, host = loaded
+    pool, host = GSM8K.load(8 * steps * intervals, quick=quick)
     settings = GrpoSection.model_validate(
         {
             "type": "grpo",

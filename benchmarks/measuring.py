@@ -22,6 +22,10 @@ from flows.prepare import package_versions
 RESULTS = Path(__file__).with_name("results")
 
 
+class NoDataError(Exception):
+    """Real data that a benchmark needs is not at hand."""
+
+
 @dataclass(frozen=True, slots=True)
 class Aim:
     """A bound for a ratio, inclusive."""

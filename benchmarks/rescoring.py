@@ -18,30 +18,24 @@ scored and found with other audit shares, without a model.
 
 from __future__ import annotations
 
-import json
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
 
 import numpy as np
 
-from benchmarks.demo_inputs import CACHE, QUICK_RECIPE
 from benchmarks.measuring import Aim, Figure, Report
-from edco_core.config import Config, DataSection, parse_config
+from benchmarks.tasks import LOGHUB, write_rows
+from edco_core.config import Config, parse_config
 from edco_core.curriculum import KnownEvidence, Ranking, build_strategy, derive_generator
-from edco_core.data import load_pool
-from edco_core.demo_model import RECIPE, build_base_model
 from edco_core.loading import ModelHost
 from edco_core.records import ScoreHistory
 from edco_core.scoring import build_scorer
 from edco_core.scoring.rescoring import rescore
 from flows import open_run, stages
-from flows.display import progress
 from flows.open_run import OpenRun
 from flows.prepare import complete, load_inputs
 from storage import Ledger, open_ledger, queries
@@ -49,25 +43,15 @@ from storage import Ledger, open_ledger, queries
 if TYPE_CHECKING:
     from edco_core.records import Floats, Ints
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-KNOWN_SYSTEMS = {
-    "Spark", "Hadoop", "HDFS", "Zookeeper", "OpenStack", "Windows", "Apache", "HPC",
-}  # fmt: skip
-MAX_CHARS = 160
-"""Of a prompt: a few lines are very long in a small vocabulary, and would be all that is timed."""
 NOBODY = np.empty(0, dtype=np.int64)
 
 
 def measure(*, quick: bool) -> Report:
     """Both policies, seed by seed, in turns."""
-    path = DATA / "loghub_train.jsonl"
-    if not path.exists():
-        print(f"rescoring needs {path}, which is not there", file=sys.stderr)
-        raise SystemExit(1)
     seeds = (0,) if quick else (0, 1)
     with tempfile.TemporaryDirectory(prefix="edco-bench-") as name:
         folder = Path(name)
-        config = loghub_config(folder, path, quick=quick)
+        config = loghub_config(folder, quick=quick)
         runs: dict[str, list[dict[str, Any]]] = {"all": [], "selective": []}
         for seed in seeds:
             for policy, outcomes in runs.items():
@@ -116,24 +100,13 @@ def measure(*, quick: bool) -> Report:
     )
 
 
-def loghub_config(folder: Path, path: Path, *, quick: bool) -> Config:
+def loghub_config(folder: Path, *, quick: bool) -> Config:
     """Pool and evaluation set drawn from loghub, and the model, which is trained once."""
     pool_size, eval_size, intervals = (200, 40, 3) if quick else (2000, 400, 8)
     rng = np.random.default_rng(0)
     for name, size in (("train", pool_size), ("eval", eval_size)):
-        lines = (DATA / f"loghub_{name}.jsonl").read_text(encoding="utf-8").splitlines()
-        short = [line for line in lines if len(json.loads(line)["prompt"]) <= MAX_CHARS]
-        chosen = [short[i] for i in rng.permutation(len(short))[:size]]
-        (folder / f"{name}.jsonl").write_text("\n".join(chosen), encoding="utf-8")
-    whole = load_pool(str(path), DataSection(train=str(path)), split="train")
-    rows = whole.table.select(["prompt", "completion", "category"]).to_pylist()
-    corpus = [row for row in rows if row["category"] in KNOWN_SYSTEMS]
-    model = CACHE / f"loghub-half{'-quick' if quick else ''}"
-    with (
-        patch("edco_core.demo_model.RECIPE", QUICK_RECIPE if quick else RECIPE),
-        progress("loghub: small model (once)") as on_progress,
-    ):
-        build_base_model(model, corpus=corpus, on_progress=on_progress)
+        write_rows(folder / f"{name}.jsonl", LOGHUB.draw(name, rng)[:size])
+    model = LOGHUB.model(quick=quick)
     return parse_config(
         {
             "run": {"name": "rescoring", "output_dir": str(folder / "runs")},

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from benchmarks.measuring import NoDataError
 from benchmarks.papers import comparisons, gradients
 
 NAMES = {
@@ -33,10 +34,14 @@ def main(
             raise typer.Exit(2)
     warnings.simplefilter("ignore", FutureWarning)
     for name in names:
-        if name in comparisons.ANALYSES:
-            comparisons.analyse(name, quick=quick)
-        else:
-            gradients.analyse(quick=quick)
+        try:
+            if name in comparisons.ANALYSES:
+                comparisons.analyse(name, quick=quick)
+            else:
+                gradients.analyse(quick=quick)
+        except NoDataError as error:
+            print(f"{name} cannot be made: {error}", file=sys.stderr)
+            raise typer.Exit(1) from error
 
 
 if __name__ == "__main__":

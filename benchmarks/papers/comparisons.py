@@ -1,7 +1,7 @@
-"""Curricula against the random draw, by ``edco compare``, on one pool that is varied.
+"""Curricula against the random draw, by ``edco compare``, on pools that are varied.
 
-The pool is a part of Loghub (16 systems; prompt: raw line, completion: its template), the model the
-one of ``examples/loghub.yaml``, which has seen half of the systems.  An analysis is one or more
+Most pools are parts of Loghub (16 systems; prompt: raw line, completion: its template), the model
+the one of ``examples/loghub.yaml``, which has seen half of the systems.  An analysis is one or more
 comparisons that differ in one thing, such as the share of wrong answers planted in the pool.  All
 its runs are in one ledger beside the data, so an analysis that was stopped goes on where it was.
 
@@ -11,13 +11,11 @@ reinforcement learning, which samples, has one pool for all.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import matplotlib.figure
 import numpy as np
@@ -25,18 +23,17 @@ import yaml
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from benchmarks.demo_inputs import CACHE, QUICK_RECIPE
+from benchmarks.demo_inputs import CACHE
 from benchmarks.papers.results import keep
-from benchmarks.rescoring import DATA, KNOWN_SYSTEMS, MAX_CHARS
+from benchmarks.tasks import CALCULATIONS, LOGHUB, Task, write_rows
 from edco_core.config import parse_config
 from edco_core.config_compare import load_comparison
-from edco_core.demo_model import RECIPE, Recipe, build_base_model
+from edco_core.demo_model import Recipe
 from flows.begin import has_ledger
 from flows.charts import PAPER
 from flows.compare_charts import draw_differences, looks_of
 from flows.compare_launch import compare_strategies
 from flows.compare_result import Result
-from flows.display import progress
 from flows.launch import resume_run, start_run
 from storage import open_ledger
 from storage.queries import runs
@@ -63,7 +60,10 @@ class Variant:
     """Share of the pool whose completions change places among themselves."""
     per_template: int | None = None
     """At most so many lines of the pool have the same completion."""
-    model: Recipe = RECIPE
+    pool_size: int = 1000
+    task: Task = LOGHUB
+    model: Recipe | None = None
+    """Of another size than the task's own."""
     num_start: int = 0
     """So many other lines first teach the model, supervised, to name the system of a line; this is
     the task then, since answers of a few tokens are cheap to sample."""
@@ -86,6 +86,11 @@ SFT = Variant(
         {"type": "campus", "set": LOSS},
     ],
 )
+_TRAINING: Section = {
+    "learning_rate": 1e-3,
+    "lr_scheduler_type": "linear",
+    "per_device_train_batch_size": 16,
+}
 _GRPO: Section = {
     "curriculum": {"intervals": 5, "top_n": 0.096},
     "training": {
@@ -115,6 +120,22 @@ WHERE s.run_id = :run GROUP BY ALL ORDER BY s.interval
 
 ANALYSES: dict[str, tuple[str, Sequence[Variant]]] = {
     "supervised": ("every curriculum that needs no rewards, after equal steps", [SFT]),
+    "gsm8k": (
+        "the same on lines of gsm8k's worked answers",
+        [
+            Variant(
+                "gsm8k, equal steps",
+                [
+                    *FEW,
+                    "length",
+                    "answer_complexity",
+                    {"type": "dynamic_ppl", "set": LOSS},
+                    {"type": "perplexity", "set": LOSS},
+                ],
+                task=CALCULATIONS,
+            )
+        ],
+    ),
     "seconds": (
         "some of them after equal seconds, scoring included",
         [
@@ -145,6 +166,18 @@ ANALYSES: dict[str, tuple[str, Sequence[Variant]]] = {
         "a pool in which at most two lines have the same template",
         [Variant("no redundancy", FEW, per_template=2, num_seeds=3)],
     ),
+    "longer": (
+        "four times the pool and the training",
+        [
+            Variant(
+                "pool of 4000, four times the training",
+                FEW,
+                {"training": {"args": _TRAINING | {"per_device_train_batch_size": 32}}},
+                pool_size=4000,
+                num_seeds=3,
+            )
+        ],
+    ),
     "model": (
         "a model of half the width",
         [Variant("smaller model", FEW, model=Recipe(hidden_size=80, num_layers=4), num_seeds=3)],
@@ -154,7 +187,15 @@ ANALYSES: dict[str, tuple[str, Sequence[Variant]]] = {
         [
             Variant(
                 "reinforcement, equal steps",
-                [*FEW, {"type": "dynamic_ppl", "set": LOSS}, "sec", "cures"],
+                [
+                    *FEW,
+                    "length",
+                    "answer_complexity",
+                    {"type": "perplexity", "set": LOSS},
+                    {"type": "dynamic_ppl", "set": LOSS},
+                    "sec",
+                    "cures",
+                ],
                 _GRPO,
                 num_start=350,
             )
@@ -189,38 +230,29 @@ def analyse(name: str, *, quick: bool) -> None:
 
 def _write(folder: Path, name: str, variant: Variant, store: str, *, quick: bool) -> Path:
     """Data, model and configuration of a comparison; the path of the latter."""
-    pool_size, eval_size = (120, 20) if quick else (1000, 500)
+    pool_size, eval_size = (120, 20) if quick else (variant.pool_size, 500)
     num_start = min(variant.num_start, 60) if quick else variant.num_start
     num_seeds = 2 if quick else variant.num_seeds
-    _write_rows(folder / f"{name}-eval.jsonl", _rows("eval", eval_size, variant))
+    write_rows(folder / f"{name}-eval.jsonl", _rows("eval", eval_size, variant))
     train = f"{name}-train.jsonl" if num_start else f"{name}-pool-{{seed}}.jsonl"
     for seed in range(1 if num_start else num_seeds):
         rows = _rows("train", pool_size + num_start, variant, seed)
-        _write_rows(folder / train.replace("{seed}", str(seed)), rows[:pool_size])
+        write_rows(folder / train.replace("{seed}", str(seed)), rows[:pool_size])
         if num_start:
-            _write_rows(folder / f"{name}-{_START}.jsonl", rows[pool_size:])
-    recipe = QUICK_RECIPE if quick else variant.model
-    model = CACHE / f"loghub-half-{recipe.hidden_size}"
-    corpus = [row for row in _lines("train") if row["category"] in KNOWN_SYSTEMS]
-    with (
-        patch("edco_core.demo_model.RECIPE", recipe),
-        progress("loghub: small model (once)") as on_progress,
-    ):
-        build_base_model(model, corpus=corpus, on_progress=on_progress)
+            write_rows(folder / f"{name}-{_START}.jsonl", rows[pool_size:])
+    model = variant.task.model(quick=quick, recipe=variant.model)
     config: Section = {
         "run": {"name": name, "output_dir": str(folder / "runs")},
         "model": {"name_or_path": str(model), "peft": None},
         "data": {"train": str(folder / train), "eval": str(folder / f"{name}-eval.jsonl")},
         "scoring": {"type": "prefix_entropy", "prefix_tokens": 4, "quick_answer": False},
         "curriculum": {"intervals": 8, "top_n": 0.25},
-        "training": {
-            "args": {
-                "learning_rate": 1e-3,
-                "lr_scheduler_type": "linear",
-                "per_device_train_batch_size": 16,
-            }
+        "training": {"args": _TRAINING},
+        "evaluation": {
+            "metric": "exact_match",
+            "max_new_tokens": variant.task.max_new_tokens,
+            "every": 4,
         },
-        "evaluation": {"metric": "exact_match", "max_new_tokens": 64, "every": 4},
         "compare": {"strategies": list(variant.strategies), "seeds": num_seeds},
     }
     if num_start:
@@ -249,20 +281,10 @@ def _start(config: Section, data: Path, store: str) -> None:
     start_run(parse_config(values), store, _START, offline=True)
 
 
-def _write_rows(path: Path, rows: list[Section]) -> None:
-    path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
-
-
-def _lines(split: str) -> list[Section]:
-    text = (DATA / f"loghub_{split}.jsonl").read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines()]
-
-
 def _rows(split: str, size: int, variant: Variant, seed: int = 0) -> list[Section]:
-    """Short lines, drawn at random; only the pool is varied."""
+    """Rows of the task, drawn at random; only the pool is varied."""
     rng = np.random.default_rng(seed)
-    short = [row for row in _lines(split) if len(row["prompt"]) <= MAX_CHARS]
-    rows = [short[i] for i in rng.permutation(len(short))]
+    rows = variant.task.draw(split, rng)
     if split == "train" and variant.per_template is not None:
         seen: Counter[str] = Counter()
         kept = []

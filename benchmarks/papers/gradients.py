@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.papers.results import keep
-from benchmarks.rescoring import DATA, loghub_config
+from benchmarks.rescoring import loghub_config
 from edco_core.config import Config, EdcoSection, parse_config
 from edco_core.curriculum import KnownEvidence, build_strategy
 from edco_core.loading import ModelHost
@@ -57,7 +57,7 @@ def analyse(*, quick: bool) -> None:
     rows: list[dict[str, Any]] = []
     seeds = SEEDS[:1] if quick else SEEDS
     with tempfile.TemporaryDirectory(prefix="edco-paper-") as name:
-        config = loghub_config(Path(name), DATA / "loghub_train.jsonl", quick=quick)
+        config = loghub_config(Path(name), quick=quick)
         for seed in seeds:
             rows += _run(config, seed, Path(name), quick=quick)
     means = _means(rows)
