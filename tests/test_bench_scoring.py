@@ -27,8 +27,14 @@ FULL = row("full", 1.0, 1.0, 1.0)
 def test_the_cheapest_setting_that_keeps_the_order_is_recommended_as_yaml() -> None:
     rows = [FULL, row("a", 0.1, 0.9, 0.9), row("bb", 0.2, 0.97, 0.9), row("ccc", 0.3, 0.99, 0.9)]
     advice, lines = recommend(rows)
-    assert advice.startswith("Recommended: bb, the cheapest that keeps the order")
+    assert advice.startswith("Recommended: bb, ")
     assert yaml.safe_load(lines) == {"scoring": rows[2]["scoring"]}
+
+
+def test_of_settings_that_cost_the_same_the_truest_is_recommended() -> None:
+    rows = [FULL, row("a", 0.20, 0.96, 0.9), row("bb", 0.21, 0.99, 0.9), row("ccc", 0.22, 0.98, 1)]
+    advice, _ = recommend(rows)
+    assert advice.startswith("Recommended: bb, the truest of the cheapest that keep the order")
 
 
 def test_where_none_keeps_the_order_the_nearest_is_named_as_such() -> None:

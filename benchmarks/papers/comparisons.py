@@ -148,23 +148,18 @@ ANALYSES: dict[str, tuple[str, Sequence[Variant]]] = {
     ),
     "noise": (
         "wrong answers planted in 10 and 30 % of the pool",
-        [
-            Variant(f"{share:.0%} wrong answers", FEW, noise=share, num_seeds=3)
-            for share in (0.1, 0.3)
-        ],
+        [Variant(f"{share:.0%} wrong answers", FEW, noise=share) for share in (0.1, 0.3)],
     ),
     "share": (
         "curricula of a tenth and of a half of the pool",
         [
-            Variant(
-                f"N {share:.0%} of the pool", FEW, {"curriculum": {"top_n": share}}, num_seeds=3
-            )
+            Variant(f"N {share:.0%} of the pool", FEW, {"curriculum": {"top_n": share}})
             for share in (0.1, 0.5)
         ],
     ),
     "redundancy": (
         "a pool in which at most two lines have the same template",
-        [Variant("no redundancy", FEW, per_template=2, num_seeds=3)],
+        [Variant("no redundancy", FEW, per_template=2)],
     ),
     "longer": (
         "four times the pool and the training",
@@ -180,7 +175,7 @@ ANALYSES: dict[str, tuple[str, Sequence[Variant]]] = {
     ),
     "model": (
         "a model of half the width",
-        [Variant("smaller model", FEW, model=Recipe(hidden_size=80, num_layers=4), num_seeds=3)],
+        [Variant("smaller model", FEW, model=Recipe(hidden_size=80, num_layers=4))],
     ),
     "reinforcement": (
         "curricula in GRPO, after equal steps",
