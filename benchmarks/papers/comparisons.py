@@ -65,8 +65,9 @@ class Variant:
     model: Recipe | None = None
     """Of another size than the task's own."""
     num_start: int = 0
-    """So many other lines first teach the model, supervised, to name the system of a line; this is
-    the task then, since answers of a few tokens are cheap to sample."""
+    """So many other lines first teach the model, supervised."""
+    names_category: bool = False
+    """The answer is the row's category: a few tokens, which are cheap to sample."""
     num_seeds: int = 5
 
 
@@ -107,6 +108,13 @@ _GRPO: Section = {
         },
     },
     "evaluation": {"max_new_tokens": 8, "every": 1},
+}
+_GRPO_LINES: Section = _GRPO | {
+    "training": {
+        **_GRPO["training"],
+        "args": _GRPO["training"]["args"] | {"max_completion_length": 24},
+    },
+    "evaluation": {"max_new_tokens": 24, "every": 5},
 }
 _START = "start"
 """The run that reinforcement learning starts from."""
@@ -193,6 +201,20 @@ ANALYSES: dict[str, tuple[str, Sequence[Variant]]] = {
                 ],
                 _GRPO,
                 num_start=350,
+                names_category=True,
+            )
+        ],
+    ),
+    "reinforcement-gsm8k": (
+        "some of them in GRPO, on lines of gsm8k's worked answers",
+        [
+            Variant(
+                "reinforcement, gsm8k, equal steps",
+                [*FEW, "cures"],
+                _GRPO_LINES,
+                task=CALCULATIONS,
+                num_start=1000,
+                num_seeds=3,
             )
         ],
     ),
@@ -289,7 +311,7 @@ def _rows(split: str, size: int, variant: Variant, seed: int = 0) -> list[Sectio
                 kept.append(row)
         rows = kept
     rows = rows[:size]
-    if variant.num_start:
+    if variant.names_category:
         rows = [{**row, "completion": row["category"]} for row in rows]
     if split == "train" and variant.noise:
         wrong = rng.permutation(len(rows))[: int(variant.noise * len(rows))]
