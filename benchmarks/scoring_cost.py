@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from benchmarks.measuring import Aim, Figure, Report
-from benchmarks.tasks import CALCULATIONS, GSM8K, LOGHUB, Task
+from benchmarks.tasks import CALCULATIONS, GSM8K, LOGHUB, LOGHUB_ALL, Task
 from edco_core.config_scoring import (
     FullEntropySection,
     LossSection,
@@ -53,7 +53,7 @@ def measure(*, quick: bool) -> Report:
     num_threads = torch.get_num_threads()
     if not torch.cuda.is_available():
         torch.set_num_threads(1)
-    for task in (LOGHUB, CALCULATIONS, GSM8K):
+    for task in (LOGHUB, LOGHUB_ALL, CALCULATIONS, GSM8K):
         loaded = task.load(40 if quick else 256, quick=quick)
         found, facts[task.name] = _measure(task, *loaded, quick=quick)
         figures += found

@@ -11,7 +11,7 @@ import json
 import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -156,6 +156,8 @@ LOGHUB = Task(
     max_chars=160,
     max_new_tokens=64,
 )  # fmt: skip
+LOGHUB_ALL = replace(LOGHUB, name="loghub-all", known=None)
+"""The same with a model that has seen all systems, and so answers lines of all."""
 CALCULATIONS = Task(
     "gsm8k-lines",
     _calculations,

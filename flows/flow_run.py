@@ -89,6 +89,11 @@ class FlowRun:
             logger.info("device: %s", device)
             yield
 
+    @property
+    def is_sub_flow(self) -> bool:
+        """Whether it is a run of a comparison."""
+        return self._place_in_parent is not None
+
     def wants_stop(self) -> bool:
         """Whether somebody pressed "Pause" or "Cancel" in the UI, also of a flow run around it."""
         return self._is_cancelled or self._suspension.is_requested()

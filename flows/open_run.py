@@ -161,6 +161,9 @@ class OpenRun:
             self.flow_run.raise_if_stopped()
         if self._stop_signal is not None:
             raise_if_told_by_runner(self._stop_signal)
+            if self.flow_run is not None and self.flow_run.is_sub_flow:
+                self.flow_run.look()  # the signal may come of a comparison that was cancelled
+                self.flow_run.raise_if_stopped()
             raise StopRequested(f"stopped by {self._stop_signal.name}")
 
     @contextmanager

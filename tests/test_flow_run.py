@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from uuid import UUID
 
 import httpx
@@ -15,9 +16,9 @@ from command_line import wait
 from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import State
-from prefect.exceptions import TerminationSignal
+from prefect.exceptions import Pause, TerminationSignal
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from prefect.states import Cancelling, Crashed
+from prefect.states import Cancelling, Crashed, Running, Suspended
 
 from flows.deployments import install_automation
 from flows.flow_run import NO_SIGN_OF_LIFE, current_flow_run
@@ -37,7 +38,7 @@ def look_after(state: State) -> tuple[str, bool]:
         ours = current_flow_run()
         with get_client(sync_client=True) as client:
             client.set_flow_run_state(ours.id, state, force=True)
-            ours._look(client)
+            ours.look()
             now = client.read_flow_run(ours.id).state
         assert now is not None
         return str(now.name), ours.wants_stop()
@@ -59,7 +60,7 @@ def test_cancelling_a_run_without_a_runner_is_heard_and_ends_it_as_cancelled() -
         ours = current_flow_run()
         with get_client(sync_client=True) as client:
             client.set_flow_run_state(ours.id, Cancelling(), force=True)
-            ours._look(client)
+        ours.look()
         seen.append(ours.id)
         ours.raise_if_stopped()
 
@@ -70,6 +71,28 @@ def test_cancelling_a_run_without_a_runner_is_heard_and_ends_it_as_cancelled() -
         state = client.read_flow_run(seen[0]).state  # type: ignore[arg-type]
     assert state is not None
     assert state.is_cancelled()
+
+
+@pytest.mark.parametrize(
+    ("state", "stops"), [(Running(), False), (Cancelling(), True), (Suspended(), True)]
+)
+def test_a_run_of_a_comparison_stops_with_it(state: State, stops: bool) -> None:
+    @flow
+    def one_run(comparison_id: UUID) -> bool:
+        ours = current_flow_run()
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_state(comparison_id, state, force=True)
+        ours.look()
+        return ours.wants_stop()
+
+    @flow
+    def comparison() -> None:
+        heard.append(one_run(current_flow_run().id))
+
+    heard: list[bool] = []
+    with suppress(Pause):
+        comparison()
+    assert heard == [stops]
 
 
 def has_heartbeat(prefect_url: str, flow_run_id: str) -> bool:
