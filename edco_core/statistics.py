@@ -61,7 +61,9 @@ def compare_paired(values: Sequence[float], reference: Sequence[float]) -> Paire
     differences = np.subtract(values, reference)
     found = estimate(differences.tolist())
     p_t = None
-    if found.n > 1 and (spread := float(differences.std(ddof=1))) > 0:
+    # Differences that are equal but for their last bits have no spread: nothing can be tested.
+    least = 1e-9 * float(np.abs(differences).max(initial=0.0))
+    if found.n > 1 and (spread := float(differences.std(ddof=1))) > least:
         t = found.mean / (spread / math.sqrt(found.n))
         p_t = float(2 * stats.t.sf(abs(t), found.n - 1))
     return Paired(found, p_t, sign_flip_p(differences.tolist()))

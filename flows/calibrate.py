@@ -19,9 +19,8 @@ import numpy as np
 
 from edco_core.checkpoints import mark_complete, weights_sha256
 from edco_core.config import Config
-from edco_core.errors import InputError
 from edco_core.records import Checkpoint
-from flows.compare_plan import Cost
+from flows.compare_plan import Cost, NotMeasuredError
 from flows.display import progress, say
 from flows.prepare import Inputs, complete
 from storage import Ledger
@@ -54,10 +53,10 @@ def calibrated(ledger: Ledger, experiment: str, config: Config, inputs: Inputs) 
 
 
 def stored_cost(ledger: Ledger | None, experiment: str, config: Config, inputs: Inputs) -> Cost:
-    """The cost as it was measured; raises InputError where it was not."""
+    """The cost as it was measured; raises NotMeasuredError."""
     known = _known(ledger, experiment, _keys(config, inputs)) if ledger else {"step": None}
     if None in known.values():
-        raise InputError(
+        raise NotMeasuredError(
             "compare.budget.seconds: what the strategies cost has not been measured yet, so "
             "their runs are not planned. 'edco compare' measures it, or give a budget of steps."
         )

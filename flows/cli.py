@@ -328,7 +328,7 @@ def why(
     as_csv: CsvOption = False,
 ) -> None:
     """Why a sample was in the curriculum, or why not: score, rank, cutoff, rule, history."""
-    from flows.reading import why_sample
+    from flows.why import why_sample
 
     _tell(store, as_json, as_csv, why_sample, run_id, sample_id, interval)
 

@@ -12,18 +12,22 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edco_core.config import Config, ModelSection, parse_config
 from edco_core.config_compare import Arm, Comparison
 from edco_core.config_curriculum import check_categories
 from edco_core.config_guard import check_room
 from edco_core.curriculum.evidence import samples_of
-from edco_core.errors import ConfigError
-from flows.prepare import Inputs, load_inputs
+from edco_core.errors import ConfigError, InputError
+from flows.prepare import Inputs, complete, load_inputs
 
 if TYPE_CHECKING:
     from edco_core.training import Plan
+
+
+class NotMeasuredError(InputError):
+    """What a strategy costs is not known yet, so that a budget in seconds cannot be planned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +125,16 @@ def plan_comparison(comparison: Comparison, store_url: str, measure: Measure) ->
     return Planned(comparison, tuple(arms), tuple(runs), evaluation.metric.type)
 
 
+def check_runs(planned: Planned, store_url: str) -> None:
+    """Check what a plan does without: model, and how answers are sampled.  Raises InputError."""
+    for arm in planned.arms:
+        run = next(each for each in planned.runs if each.label == arm.label)
+        try:
+            complete(load_inputs(run.config, store_url))
+        except InputError as error:
+            raise type(error)(f"compare: {arm.label}: {error}") from error
+
+
 def _pools(comparison: Comparison, store_url: str) -> dict[int, Inputs]:
     """The data of each seed, which is the same for all strategies; raises InputError.
 
@@ -173,7 +187,8 @@ def _planned_arm(arm: Arm, inputs: Inputs, comparison: Comparison, measure: Meas
             return with_cost.planned_seconds or 0.0
 
         limit = budget.seconds or float(budget.steps or 0)
-        num_intervals, num_samples = fit(spent, limit, num_samples, size, arm.label)
+        room = _room(config.curriculum, size)
+        num_intervals, num_samples = fit(spent, limit, num_samples, room, arm.label)
     values = config.model_dump(mode="json")
     values["curriculum"] |= {"intervals": num_intervals, "top_n": num_samples}
     for stage in values["curriculum"].get("stages", []):  # which have the same
@@ -182,6 +197,21 @@ def _planned_arm(arm: Arm, inputs: Inputs, comparison: Comparison, measure: Meas
     fitted.curriculum.count(size)
     check_room(fitted.curriculum, size)
     return PlannedArm(arm.label, fitted, model, plan(num_intervals, num_samples), cost, wanted)
+
+
+def _room(curriculum: Any, pool_size: int) -> int:
+    """The most samples per interval that the strategy can select beside its guard's control."""
+    low, high = 0, pool_size + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        asked = curriculum.model_copy(update={"top_n": middle})
+        try:
+            asked.count(pool_size)
+            check_room(asked, pool_size)
+            low = middle
+        except ConfigError:
+            high = middle
+    return low
 
 
 def fit(

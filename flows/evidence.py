@@ -11,7 +11,7 @@ from edco_core.curriculum.evidence import Evidence, Samples
 from storage import Ledger
 
 if TYPE_CHECKING:
-    from edco_core.records import Beliefs, Floats, Ints, RolloutGroups, Selection
+    from edco_core.records import Floats, Ints, RolloutGroups, Selection
 
 
 class LedgerEvidence(Evidence):
@@ -29,15 +29,12 @@ class LedgerEvidence(Evidence):
         self.samples = samples
         self.scores = self.scores_at(interval)
         self.state = {}
-        self._beliefs = None
         if interval > 0:
             self.state = ledger.selection(run_id, interval - 1).state
-            self._beliefs = ledger.beliefs(run_id, interval - 1)
 
     def after(self, made: Selection | None) -> None:
         """Let the strategy remember another selection at the interval before."""
         self.state = made.state if made is not None else {}
-        self._beliefs = made.beliefs if made is not None else None
 
     def scores_at(self, interval: int) -> Floats:
         return self._ledger.scores(self._run_id, interval).scores
@@ -47,9 +44,6 @@ class LedgerEvidence(Evidence):
 
     def rollouts_at(self, interval: int) -> RolloutGroups | None:
         return self._ledger.rollouts(self._run_id, interval)
-
-    def beliefs(self) -> Beliefs | None:
-        return self._beliefs
 
 
 def kept_samples(ledger: Ledger, dataset_id: str) -> Samples:

@@ -17,7 +17,6 @@ from flows.texts import with_texts
 from storage import Ledger, queries
 from storage.queries import Rows
 
-_SPARKS = "▁▂▃▄▅▆▇█"
 _NO_TEXT = "(text not kept in the ledger)"
 
 
@@ -239,147 +238,13 @@ def show_difficult(
         "score_first": "first score", "score_last": "last score", "category": "category",
         "prompt": "prompt",
     }  # fmt: skip
-    shown = [row | {"prompt": _one_line(row["prompt"], 70)} for row in rows]
+    shown = [row | {"prompt": one_line(row["prompt"], 70)} for row in rows]
     empty = f"no sample was selected {min_streak} intervals in a row"
     if never_learned:
         empty += " without its score falling"
     return Answer(rows, rows, columns, shown, after=[] if rows else [empty])
 
 
-def why_sample(ledger: Ledger, prefix: str, sample: str, interval: int | None) -> Answer:
-    """Why a sample was in the curriculum of each interval, or why not."""
-    run_id = ledger.find_run(prefix)
-    whole = queries.why(ledger, run_id, sample)
-    (found,), history = with_texts(ledger, run_id, [whole["sample"]]), whole["history"]
-    facts = whole if interval is None else queries.at_interval(whole, interval)
-    control = _is_control(ledger, run_id, found)
-    explained = (_explained(row, history, found, control) for row in facts["history"])
-    rows = Rows((*history.columns, "missed_by", "explanation"), explained)
-    is_dated = any(row["scored_at_interval"] != row["interval"] for row in rows)
-    rule = _rule(rows)
-    facts = {"run_id": run_id, "sample": found, "rule": rule, "history": rows}
-    lines = [
-        f"sample      {found['sample_id']}"
-        + (f"  category {found['category']}" if found["category"] else "")
-        + (f"  from {found['source']}" if found["source"] else ""),
-        f"prompt      {_one_line(found['prompt'], 160)}",
-        f"answer      {_one_line(found['completion'], 160)}",
-    ]
-    if rule:
-        parameters = (
-            f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
-            for key, value in rule["parameters"].items()
-        )
-        lines.append(f"rule        {rule['name']}: {', '.join(parameters)}")
-    if len(history) > 1:
-        lines += [
-            f"{name:<10}  {sparkline([row[name] for row in history])}  "
-            f"{history[0][name]:.{digits}f} → {history[-1][name]:.{digits}f}"
-            for name, digits in (("score", 3), ("percentile", 1))
-        ]
-        times = [row["selected"] for row in history]
-        marks = "".join("●" if selected else "·" for selected in times)
-        lines.append(f"selected    {marks}  {sum(times)} of {len(times)} intervals")
-    columns = {
-        "interval": "interval", "score": "score",
-        # Only of runs that rescore selectively: an older score, and when it was made.
-        **({"scored_at_interval": "scored at"} if is_dated else {}),
-        "rank": "rank", "percentile": "percentile",
-        "cutoff": "cutoff", "checkpoint_id": "checkpoint", "explanation": "why",
-    }  # fmt: skip
-    after = [] if rows else ["no interval has been scored yet"]
-    return Answer(facts, rows, columns, lines=lines, after=after)
-
-
-def _rule(history: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """The rule of the curricula and its parameters: what was the same at each of the intervals."""
-    used = [row for row in history if row["selection_facts"] is not None]
-    if not used:
-        return None
-    first = used[0]["selection_facts"]
-    return {
-        "name": first.get("rule", used[0]["selection_reason"]),
-        "parameters": {
-            name: value
-            for name, value in first.items()
-            if name != "rule" and all(r["selection_facts"].get(name) == value for r in used)
-        },
-    }
-
-
-def _is_control(ledger: Ledger, run_id: str, sample: dict[str, Any]) -> bool:
-    """Whether the run's guard keeps the sample apart."""
-    config = ledger.run_state(run_id).config
-    guard = config.get("curriculum", {}).get("guard")
-    if guard is None:
-        return False
-    # Reading commands otherwise load no NumPy.
-    from edco_core.config_guard import GuardSection
-    from edco_core.curriculum.guarded import control_of
-
-    pool_size = queries.run(ledger, run_id)["pool_size"]
-    control = control_of(GuardSection(**guard), pool_size, config["run"]["seed"])
-    return bool(sample["ordinal"] in control)
-
-
-def _explained(
-    row: dict[str, Any], history: Rows, sample: dict[str, Any], is_control: bool
-) -> dict[str, Any]:
-    """A row of a sample's history with one interval's decision about it.
-
-    ``missed_by`` is how much lower the score of a sample left out was than the lowest selected
-    one, where scores decide; ``probability`` its chance to be drawn, where chance does.
-    """
-    rule = row["selection_facts"]
-    row = {**row, "missed_by": None}
-    if rule is None:
-        return row | {"explanation": "scored; no curriculum has been selected yet"}
-    if is_control:
-        how = "kept apart as control and never selected (curriculum.guard)"
-        return row | {"probability": 0.0, "explanation": f"out: {how}"}
-    # Only here are strategies needed; reading commands otherwise load no NumPy.
-    from edco_core.curriculum import STRATEGIES, Candidate, Strategy
-
-    candidate = Candidate(
-        is_selected=row["selected"],
-        scores=tuple(each["score"] for each in history if each["interval"] <= row["interval"]),
-        pool_size=row["n_scored"],
-        **{name: row[name] for name in ("rank", "probability", "reason")},
-        **{name: sample[name] for name in ("category", "prompt_chars", "prompt", "completion")},
-        completion_chars=sample["completion_chars"] or 0,
-        answers=tuple(
-            None if each["n_answers"] is None else (each["n_answers"], each["n_correct"])
-            for each in history
-            if each["interval"] < row["interval"]
-        ),
-        belief=None if row["alpha"] is None else (row["alpha"], row["beta"]),
-    )
-    told = STRATEGIES.get(rule.get("rule", ""), Strategy).explain(rule, candidate)
-    row["probability"] = told.probability
-    guarded = f"; {rule['guard']}" if "guard" in rule else ""
-    if row["selected"]:
-        return row | {"explanation": f"in, at position {row['position']}: {told.how}{guarded}"}
-    if told.by_score and row["cutoff"] is not None:
-        row["missed_by"] = row["cutoff"] - row["score"]
-    return row | {"explanation": f"out: {told.how}{_distance(row)}{guarded}"}
-
-
-def _distance(row: dict[str, Any]) -> str:
-    if row["missed_by"] is None:
-        return ""
-    if row["missed_by"] == 0:
-        return "; as high as the lowest selected"
-    where = "below" if row["missed_by"] > 0 else "above"
-    return f"; {abs(row['missed_by']):.4f} {where} the lowest selected"
-
-
-def sparkline(values: list[float]) -> str:
-    """Values as a row of bars, lowest to highest."""
-    low, high = min(values), max(values)
-    span = (high - low) or 1.0
-    return "".join(_SPARKS[round((v - low) / span * (len(_SPARKS) - 1))] for v in values)
-
-
-def _one_line(text: str | None, width: int) -> str:
+def one_line(text: str | None, width: int) -> str:
     flat = _NO_TEXT if text is None else " ⏎ ".join(text.splitlines())
     return flat if len(flat) <= width else f"{flat[: width - 1]}…"

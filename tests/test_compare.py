@@ -207,6 +207,39 @@ def never(config: Any, inputs: Any) -> Cost:
     raise AssertionError("a budget of steps needs no measurement")
 
 
+@pytest.mark.parametrize(
+    ("strategy", "top_n", "most"),
+    [
+        ({"type": "entropy_band"}, 0.45, 36),
+        ({"type": "edco", "guard": {"control_share": 0.1}}, 0.9, 72),
+    ],
+)
+def test_a_budget_is_never_used_up_by_more_samples_than_can_be_selected(
+    tiny_config: dict[str, Any], tmp_path: Path, strategy: dict[str, Any], top_n: float, most: int
+) -> None:
+    path = write(tmp_path, {
+        **tiny_config,
+        "curriculum": {"top_n": top_n},
+        "compare": {"strategies": ["random", strategy], "seeds": 1, "budget": {"steps": 19}},
+    })  # fmt: skip
+    no_ledger = f"duckdb:///{tmp_path / 'none.duckdb'}"
+    planned = plan_comparison(comparison_of(load_comparison(path)), no_ledger, never)
+    assert planned.arms[1].plan.samples_per_interval <= most
+
+
+def test_models_and_sampling_are_checked_before_anything_is_run(
+    new_edco: Callable[[], Edco], tiny_config: dict[str, Any]
+) -> None:
+    edco = new_edco()
+    values = comparison(tiny_config)
+    values["model"] = {**values["model"], "name_or_path": "no-model"}
+    write(edco.folder, values)
+    for command in (("validate", "compare.yaml"), ("compare", "compare.yaml")):
+        refused = edco(*command, expect=2)
+        assert "compare: random: model.name_or_path: no model could be loaded" in refused.stderr
+    assert not (edco.folder / "runs").exists()
+
+
 # ---------------------------------------------------------------- real comparisons
 
 
@@ -460,6 +493,7 @@ def test_a_budget_of_seconds_is_planned_by_what_was_measured_once(
     write(edco.folder, values)
     refused = edco("compare", "compare.yaml", "--show", expect=2)
     assert "has not been measured yet" in refused.stderr
+    assert edco.json("validate", "compare.yaml")["budget"].startswith("in seconds: ")
     result = json.loads(edco("compare", "compare.yaml", "--json").stdout)
     steps = {row["label"]: row["steps"] for row in result["strategies"]}
     plan = edco.json("validate", "compare.yaml")

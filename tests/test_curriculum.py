@@ -80,7 +80,6 @@ def run_of(
             earlier_selections=[*known.earlier_selections, selection.ordinals],
             earlier_rollouts=[*known.earlier_rollouts, answered(selection.ordinals, interval)],
             state=state,
-            known_beliefs=selection.beliefs,
         )
     return made
 

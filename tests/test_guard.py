@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,9 @@ from edco_core.curriculum.evidence import Samples
 from edco_core.curriculum.guarded import control_of, rule_after
 from edco_core.errors import ConfigError
 from edco_core.guard import Measurement, Progress, Watched, alarms_of, progress_of
-from edco_core.records import Alarm, Beliefs
+from edco_core.records import Alarm
+from flows.why import why_sample
+from storage import open_ledger
 
 # ---------------------------------------------------------------- alarms
 
@@ -232,14 +235,10 @@ def test_what_a_strategy_remembers_of_samples_is_by_their_place_in_the_pool() ->
         interval=1,
         earlier_selections=[np.array([4, 1])],
         earlier_scores=[np.arange(5.0)],
-        known_beliefs=Beliefs(np.array([3, 4]), np.ones(2), np.ones(2)),
     )
     seen = _WithoutControl(known, kept)
     assert seen.selected_at(0).tolist() == [2, 0]
     assert seen.scores_at(0).tolist() == [1.0, 3.0, 4.0]
-    beliefs = seen.beliefs()
-    assert beliefs is not None
-    assert beliefs.ordinals.tolist() == [1, 2]
 
 
 def test_temper_doubles_the_temperature_once_for_each_interval_with_an_alarm() -> None:
@@ -378,6 +377,16 @@ def test_control_samples_are_scored_and_never_selected_and_why_says_so(warned: E
     history = warned.json("why", "whole", never[0]["sample_id"])["history"]
     assert {row["probability"] for row in history} == {0.0}
     assert all("kept apart as control" in row["explanation"] for row in history)
+
+
+@pytest.mark.slow
+def test_ranks_in_why_are_among_those_that_could_be_selected(warned: Edco) -> None:
+    ledger = open_ledger(f"duckdb:///{warned.folder}/edco.duckdb", read_only=True)
+    sql = "SELECT sample_id FROM samples WHERE sample_id IN (SELECT sample_id FROM sample_history)"
+    told = [why_sample(ledger, "whole", each, 0).rows[0] for (each,) in ledger.query(sql)[1]]
+    places = [re.findall(r"rank (\d+) of (\d+)", row["explanation"]) for row in told]
+    assert sorted(int(rank) for ((rank, _),) in filter(None, places)) == list(range(1, 73))
+    assert {size for ((_, size),) in filter(None, places)} == {"72"}
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edco_core.config_curriculum import StagesSection
 from edco_core.config_rewarded import (
     AdarftSection,
     CuresSection,
@@ -21,7 +22,7 @@ from edco_core.curriculum import KnownEvidence, build_strategy, derive_generator
 from edco_core.curriculum.pass_rates import last_counts
 from edco_core.curriculum.pcl import fit
 from edco_core.curriculum.vcrl import UNKNOWN, relative_variance
-from edco_core.records import Beliefs, RolloutGroups, Selection
+from edco_core.records import RolloutGroups, Selection
 
 P = 60
 
@@ -83,8 +84,7 @@ def test_groups_of_one_prompt_count_together() -> None:
 
 @pytest.mark.parametrize("settings", [CuresSection(discount=0.5), MoppsSection(discount=0.5)])
 def test_beliefs_fade_to_the_prior_and_gain_by_answers(settings: Any) -> None:
-    kept = Beliefs(np.array([3, 5]), np.array([9.0, 1.0]), np.array([1.0, 3.0]))
-    known = evidence(None, groups({5: (4, 1), 7: (2, 2)}), known_beliefs=kept)
+    known = evidence(groups({3: (8, 8), 5: (2, 0)}), groups({5: (4, 1), 7: (2, 2)}))
     beliefs = select(settings, known, 10).beliefs
     assert beliefs is not None
     assert beliefs.ordinals.tolist() == [3, 5, 7]
@@ -100,13 +100,12 @@ def test_nothing_is_believed_of_what_was_never_asked(settings: Any) -> None:
 
 
 @pytest.mark.parametrize("settings", [CuresSection(), MoppsSection()])
-def test_beliefs_handed_on_are_those_of_all_intervals_together(settings: Any) -> None:
+def test_beliefs_are_of_all_intervals_whoever_sampled_them(settings: Any) -> None:
     rollouts = [groups({0: (4, 1), 1: (4, 4)}), groups({1: (8, 2)}), groups({0: (2, 2)})]
-    settings = settings.model_copy(update={"discount": 0.9})
-    kept: Beliefs | None = None
-    for interval in range(4):
-        known = evidence(*rollouts[:interval], known_beliefs=kept)
-        kept = select(settings, known, 10).beliefs
+    before = {"until": 3, "strategy": {"type": "pcl"}}  # which keeps values of another kind
+    now = {"strategy": {"type": settings.type, "discount": 0.9}}
+    stages = StagesSection.model_validate({"intervals": 4, "stages": [before, now]})
+    kept = select(stages, evidence(*rollouts), 10).beliefs
     assert kept is not None
     expected = 1 + 0.9**2 * 1 + 2  # asked first three intervals ago: one was right, then two
     assert kept.alpha[0] == pytest.approx(expected)

@@ -83,3 +83,9 @@ def test_holm_multiplies_by_the_tests_that_are_left_and_keeps_the_order() -> Non
     assert holm([0.9, 0.8]) == [1.0, 1.0]
     assert holm([None, 0.01]) == [None, 0.01]
     assert holm([]) == []
+
+
+def test_differences_that_are_equal_but_for_rounding_cannot_be_tested() -> None:
+    found = compare_paired([0.7, 0.52, 0.9], [0.68, 0.5, 0.88])
+    assert found.p_t is None
+    assert found.difference.mean == pytest.approx(0.02)

@@ -97,6 +97,12 @@ def test_places_that_limits_leave_over_go_to_the_highest() -> None:
     assert highest_within(keys, 3, codes, 2).tolist() == [0, 1, 5]
 
 
+def test_a_limit_that_does_not_divide_n_is_exceeded_by_one_and_no_more() -> None:
+    keys, codes = np.arange(500, 0, -1.0), np.arange(500) % 10
+    counts = np.bincount(codes[highest_within(keys, 15, codes, 1)], minlength=10)
+    assert sorted(counts.tolist()) == [1] * 5 + [2] * 5
+
+
 def test_a_random_share_is_drawn_from_those_not_selected_by_score() -> None:
     known = some_evidence()
     selection = select("edco", known, 40, temperature=0, random_share=0.25)

@@ -78,8 +78,8 @@ class Strategy(ABC, Generic[SettingsT]):
 
     ``choose`` is all a strategy must have.  The same evidence, count and generator give the same
     selection; ties are broken by sample id, which is the order of the pool.  What a strategy wants
-    to remember it returns with the selection (``state``, ``beliefs``) and finds in the next
-    interval's evidence; it keeps nothing itself.
+    to remember it returns with the selection (``state``) and finds in the next interval's evidence;
+    it keeps nothing itself.  ``beliefs`` are for the trainer, and for people.
     """
 
     def __init__(self, settings: SettingsT) -> None:

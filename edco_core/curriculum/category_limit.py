@@ -13,17 +13,18 @@ if TYPE_CHECKING:
 def highest_within(keys: Floats, num: int, codes: Ints, most: int) -> Ints:
     """Shape (num,): where the highest keys are, descending, at most ``most`` of one category.
 
-    ``codes``, of the shape of ``keys``: each one's category.  Where the categories have too few
-    for that, the places left over go to the highest of the others.
+    ``codes``, of the shape of ``keys``: each one's category.  Where that is too few, because
+    categories are small or ``most`` was rounded down, each may have one more, and so on.
     """
     by_key = np.argsort(-keys, kind="stable")
     by_category = np.argsort(codes[by_key], kind="stable")
     in_turn = codes[by_key][by_category]
     place = np.empty(len(keys), np.int64)  # of each in its category, in the order of the keys
     place[by_category] = np.arange(len(keys)) - np.searchsorted(in_turn, in_turn, side="left")
-    within = by_key[place < most][:num]
-    beyond = by_key[place >= most][: num - len(within)]
-    return np.concatenate([within, beyond])
+    is_within = place < most
+    within, beyond = by_key[is_within][:num], by_key[~is_within]
+    in_turns = np.argsort(place[~is_within], kind="stable")
+    return np.concatenate([within, beyond[in_turns[: num - len(within)]]])
 
 
 def full_categories(codes: Ints, drawn: Ints, most: int) -> list[int]:

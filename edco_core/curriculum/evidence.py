@@ -19,7 +19,7 @@ from edco_core.curriculum.text_statistics import statistics
 from edco_core.errors import InputError
 
 if TYPE_CHECKING:
-    from edco_core.records import Beliefs, Floats, Ints, Pool, RolloutGroups
+    from edco_core.records import Floats, Ints, Pool, RolloutGroups
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +124,6 @@ class Evidence(ABC):
     def rollouts_at(self, interval: int) -> RolloutGroups | None:
         """What reinforcement learning sampled in an earlier interval; None: nothing."""
 
-    @abstractmethod
-    def beliefs(self) -> Beliefs | None:
-        """``Selection.beliefs`` of the interval before; None at the first."""
-
 
 @dataclass
 class KnownEvidence(Evidence):
@@ -142,7 +138,6 @@ class KnownEvidence(Evidence):
     earlier_scores: Sequence[Floats] = ()
     earlier_selections: Sequence[Ints] = ()
     earlier_rollouts: Sequence[RolloutGroups | None] = ()
-    known_beliefs: Beliefs | None = None
 
     def scores_at(self, interval: int) -> Floats:
         return [*self.earlier_scores, self.scores][interval]
@@ -152,9 +147,6 @@ class KnownEvidence(Evidence):
 
     def rollouts_at(self, interval: int) -> RolloutGroups | None:
         return self.earlier_rollouts[interval]
-
-    def beliefs(self) -> Beliefs | None:
-        return self.known_beliefs
 
 
 def _no_samples(names: Sequence[str]) -> pa.Table:

@@ -15,7 +15,7 @@ from edco_core.records import STAGES, Alarm, Selection
 
 if TYPE_CHECKING:
     from edco_core.curriculum.base import Strategy
-    from edco_core.records import Beliefs, Floats, Ints, RolloutGroups
+    from edco_core.records import Floats, Ints, RolloutGroups
 
 FALLEN_BACK = "guard_random"
 """The reason of selections after a guard has fallen back to the random draw."""
@@ -114,12 +114,6 @@ class _WithoutControl(Evidence):
         if groups is None:
             return None
         return dataclasses.replace(groups, ordinals=self._places(groups.ordinals))
-
-    def beliefs(self) -> Beliefs | None:
-        found = self._whole.beliefs()
-        if found is None:
-            return None
-        return dataclasses.replace(found, ordinals=self._places(found.ordinals))
 
     def _places(self, ordinals: Ints) -> Ints:
         """Of samples that are not of the control."""

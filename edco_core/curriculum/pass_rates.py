@@ -56,21 +56,19 @@ def last_answers(sample: Candidate, memory: int) -> tuple[int, int]:
 
 
 def beliefs_now(evidence: Evidence, prior: Prior, discount: float) -> tuple[Floats, Floats]:
-    """alpha and beta of every sample: those kept before, and the answers of the last interval.
+    """alpha and beta of every sample, from the answers of all earlier intervals, oldest first.
 
-    alpha <- discount alpha + (1 - discount) alpha_0 + correct, and beta with the wrong ones (MoPPS,
-    arXiv 2507.04632), for samples that were not asked as well: the model has moved on for all.
+    Whoever had them sampled.  At each interval alpha <- discount alpha + (1 - discount) alpha_0 +
+    correct, and beta with the wrong ones (MoPPS, arXiv 2507.04632), for samples that were not asked
+    as well: the model has moved on for all.
     """
     alpha, beta = (np.full(len(evidence.scores), each) for each in prior)
-    kept = evidence.beliefs()
-    if kept is not None:
-        alpha[kept.ordinals], beta[kept.ordinals] = kept.alpha, kept.beta
-    alpha, beta = (
-        start + discount * (each - start)  # exactly the prior where that is all
-        for each, start in zip((alpha, beta), prior, strict=True)
-    )
-    if evidence.interval > 0:
-        n, correct = counts_at(evidence, evidence.interval - 1)
+    for interval in range(evidence.interval):
+        alpha, beta = (
+            start + discount * (each - start)  # exactly the prior where that is all
+            for each, start in zip((alpha, beta), prior, strict=True)
+        )
+        n, correct = counts_at(evidence, interval)
         alpha, beta = alpha + correct, beta + n - correct
     return alpha, beta
 

@@ -20,7 +20,8 @@ class StagesStrategy(Strategy[StagesSection]):
     """Each interval's curriculum is that of the stage it belongs to.
 
     A stage's strategy sees the run's own intervals and all of its past, also what other stages
-    selected; what it remembers is its own.  Beliefs about samples stay through stages without any.
+    selected and had sampled.  What it keeps itself (``state``) begins with its stage, such as how
+    often a bandit has tried a category.
     """
 
     def choose(self, evidence: Evidence, num_samples: int, rng: np.random.Generator) -> Selection:
@@ -36,5 +37,4 @@ class StagesStrategy(Strategy[StagesSection]):
             made,
             facts={**made.facts, "stage": number},
             state={**evidence.state, str(number): made.state},
-            beliefs=made.beliefs if made.beliefs is not None else evidence.beliefs(),
         )
