@@ -181,6 +181,8 @@ def _arm(
 ) -> Arm:
     """A strategy of the list, with what all have in common."""
     section = {"type": given} if isinstance(given, str) else dict(given)
+    if "type" not in section:
+        raise ConfigError(f"{source}.type: is missing. Name the strategy, e.g. type: edco.")
     label = section.pop("label", section.get("type"))
     changes: Any = section.pop("set", {})
     if not isinstance(label, str) or not _LABEL.fullmatch(label):

@@ -87,16 +87,19 @@ def refuse_guard(curriculum: Any, scoring: Any) -> None:
             "score the control samples. Use policy: all, or remove the guard"
         )
     if guard.on_alarm == "temper" and curriculum.type != "edco":
+        others = "stop, warn" if curriculum.type == "random" else "fall_back_random, stop, warn"
         raise ValueError(
             f"curriculum.guard.on_alarm: temper needs a temperature, and {curriculum.type} has "
-            "none that makes it random. Allowed: fall_back_random, stop, warn; or curriculum.type: "
-            "edco"
+            f"none that makes it random. Allowed: {others}; or curriculum.type: edco. {_COMPARED}"
         )
     if guard.on_alarm == "fall_back_random" and curriculum.type == "random":
         raise ValueError(
             "curriculum.guard.on_alarm: fall_back_random would change nothing, as curriculum.type "
-            "is random. Allowed: stop, warn"
+            f"is random. Allowed: stop, warn. {_COMPARED}"
         )
+
+
+_COMPARED = "In a comparison each strategy may have a guard of its own"
 
 
 def check_room(curriculum: Any, pool_size: int) -> None:

@@ -60,6 +60,7 @@ def test_strategies_get_what_all_have_in_common_and_what_is_theirs(tmp_path: Pat
         ("compare.strategies=[random, {type: edko}]", "Did you mean 'edco'"),
         ("compare.strategies=[random, {type: edco, temprature: 1}]", "Did you mean 'temperature'"),
         ("compare.strategies=[random, {type: edco, label: a b}]", "Use up to 30 letters"),
+        ("compare.strategies=[random, {temperature: 0.5}]", r"strategies\.1\.type: is missing"),
         ("compare.strategies=[random, {type: edco, set: {data.train: x}}]", "may differ"),
         ("compare.strategies=[random, {type: edco, set: 3}]", "should be 'key.sub: value'"),
         ("compare.strategies=[random, sec]", "has none"),  # needs rewards

@@ -21,8 +21,9 @@ from edco_core.curriculum import (
     generator_from,
 )
 from edco_core.curriculum.edco import inclusion_probability
+from edco_core.curriculum.evidence import Samples
 from edco_core.errors import InputError
-from edco_core.records import Selection
+from edco_core.records import RolloutGroups, Selection
 
 VARIANTS: dict[str, list[dict[str, Any]]] = {
     "edco": [
@@ -104,6 +105,15 @@ def belief_in(selection: Selection, ordinal: int) -> tuple[float, float] | None:
     return float(beliefs.alpha[place]), float(beliefs.beta[place])
 
 
+def _turned(groups: RolloutGroups) -> RolloutGroups:
+    """The same groups, the last one first."""
+    fields = RolloutGroups.__slots__
+    found = {name: getattr(groups, name) for name in fields}
+    return RolloutGroups(
+        **{k: v[::-1] if isinstance(v, np.ndarray) else v for k, v in found.items()}
+    )
+
+
 class TestEveryStrategy:
     def test_every_registered_strategy_is_tested_here(self) -> None:
         assert {section.type for section in SECTIONS} == set(STRATEGIES)
@@ -139,6 +149,32 @@ class TestEveryStrategy:
         known = replace(some_evidence(1, size=30), scores=np.ones(30))
         selection = strategy.select(known, 12, generator())
         assert selection.ranks.tolist() == (selection.ordinals + 1).tolist()
+
+    def test_where_nothing_is_drawn_samples_alike_are_taken_in_the_order_of_the_pool(
+        self, strategy: Strategy[Any]
+    ) -> None:
+        own = some_evidence(size=30).samples
+        alike = Samples(lambda names: own._read(names).take([0] * 30))
+        known = replace(some_evidence(size=30), scores=np.ones(30), samples=alike)
+        chosen, again = (strategy.select(known, 12, generator(k)).ordinals for k in (0, 1))
+        if sorted(chosen) == sorted(again):
+            first = 18 if strategy.settings.type == "adarft" else 0  # whose easiest are the last
+            assert sorted(chosen.tolist()) == list(range(first, first + 12))
+
+    def test_the_order_of_the_answers_of_a_step_changes_nothing(
+        self, strategy: Strategy[Any]
+    ) -> None:
+        known = some_evidence(2)
+        turned = [None if g is None else _turned(g) for g in known.earlier_rollouts]
+        first, second = (
+            strategy.select(each, 50, generator(3))
+            for each in (known, replace(known, earlier_rollouts=turned))
+        )
+        assert first.ordinals.tolist() == second.ordinals.tolist()
+
+    def test_nothing_can_be_selected_from_an_empty_pool(self, strategy: Strategy[Any]) -> None:
+        with pytest.raises(InputError, match="cannot be selected from a pool of 0"):
+            strategy.select(replace(some_evidence(), scores=np.zeros(0)), 1, generator())
 
     @pytest.mark.parametrize("size", [1, 30])
     def test_a_whole_pool_is_selected_whole(self, strategy: Strategy[Any], size: int) -> None:

@@ -299,6 +299,18 @@ def test_more_screening_answers_than_a_prompt_has_are_refused() -> None:
         build_sampling(grpo(4), SpeedSection(screening_answers=4))
 
 
+def test_a_band_that_no_share_of_the_answers_can_be_in_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"no share is between them.*Take one of 0.25, 0.5, 0.75"):
+        build_sampling(grpo(4), DifficultyFilterSection(low=0.3, high=0.45))
+
+
+@pytest.mark.parametrize(("num", "pairs"), [(2, 1), (3, 1), (7, 3), (8, 4)])
+def test_no_answer_is_paired_with_itself(num: int, pairs: int) -> None:
+    batch = {"num_generations": num, "per_device_train_batch_size": num}
+    rule = build_sampling(grpo(num, args=batch), ShuffleR1Section(keep_share=1.0))
+    assert rule.answers_trained(num) == 2 * pairs
+
+
 def test_a_share_of_answers_that_makes_no_whole_batches_is_refused() -> None:
     training = grpo(6, args={"num_generations": 6, "per_device_train_batch_size": 2})
     build_sampling(training, ShuffleR1Section(keep_share=1.0))

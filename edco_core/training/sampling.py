@@ -147,7 +147,7 @@ class OuterPairs(Sampling):
         return np.sort(kept.ravel())
 
     def answers_trained(self, per_prompt: int) -> int:
-        return 2 * max(1, round(self._keep_share * per_prompt / 2))
+        return 2 * max(1, min(per_prompt // 2, round(self._keep_share * per_prompt / 2)))
 
 
 class Allocated(Sampling):
@@ -225,6 +225,14 @@ def build_sampling(settings: GrpoSection, curriculum: Any = None) -> Sampling:
         return Refill(StepAnswers.has_signal, settings.max_redraws or DEFAULT_REDRAWS)
     if kind == "difficulty_filter":
         low, high = curriculum.low, curriculum.high
+        rates = [k / per_prompt for k in range(per_prompt + 1)]
+        if not any(low < rate < high for rate in rates):
+            raise ConfigError(
+                f"curriculum.low, high: {low:g}, {high:g} came, and of {per_prompt} answers "
+                "(training.args.num_generations) no share is between them, so that every prompt "
+                f"would be passed over. Take one of {', '.join(f'{r:.3g}' for r in rates[1:-1])} "
+                "in."
+            )
         return Refill(lambda step, g: low < step.pass_rate(g) < high, curriculum.max_redraws)
     if kind == "speed":
         if curriculum.screening_answers >= per_prompt:
