@@ -13,8 +13,8 @@ from edco_core.config import Config, parse_config
 from edco_core.curriculum import STRATEGIES
 from edco_core.errors import ConfigError
 from flows import begin, stages
-from flows.reading import why_sample
 from flows.replay import replay_run
+from flows.why import why_sample
 from storage import open_ledger, queries
 
 

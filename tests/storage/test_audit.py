@@ -28,7 +28,7 @@ from edco_core.records import Pool
 from flows import export
 from flows.cli import main
 from flows.querying import run_query
-from flows.reading import why_sample
+from flows.why import why_sample
 from storage import Ledger, open_ledger
 from storage.views import VIEWS
 from tests.storage.conftest import (
