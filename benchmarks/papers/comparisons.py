@@ -46,6 +46,13 @@ LOSS: Section = {"scoring": {"type": "loss"}}
 PAPER_RULE: Section = {"type": "edco", "preset": "paper", "label": "paper"}
 FEW: list[str | Section] = ["random", "edco", PAPER_RULE]
 """What the analyses of a pool's nature compare: the default, the paper's rule, and chance."""
+BASELINES: list[str | Section] = [
+    "length",
+    "answer_complexity",
+    {"type": "dynamic_ppl", "set": LOSS},
+    {"type": "perplexity", "set": LOSS},
+]
+"""What EDCO was measured against, beside chance, where there are no rewards."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +87,7 @@ SFT = Variant(
         {"type": "edco", "temperature": 0.5, "label": "edco-0.5"},
         {"type": _OWN_HISTORY, "args": {"weight": 1.0}, "label": "falling"},
         {"type": _OWN_HISTORY, "args": {"weight": -1.0}, "label": "not-falling"},
-        "length",
-        "answer_complexity",
-        {"type": "dynamic_ppl", "set": LOSS},
-        {"type": "perplexity", "set": LOSS},
+        *BASELINES,
         {"type": "campus", "set": LOSS},
     ],
 )
@@ -133,13 +137,7 @@ ANALYSES: dict[str, tuple[str, Sequence[Variant]]] = {
         [
             Variant(
                 "gsm8k, equal steps",
-                [
-                    *FEW,
-                    "length",
-                    "answer_complexity",
-                    {"type": "dynamic_ppl", "set": LOSS},
-                    {"type": "perplexity", "set": LOSS},
-                ],
+                [*FEW, *BASELINES],
                 task=CALCULATIONS,
             )
         ],
@@ -190,15 +188,7 @@ ANALYSES: dict[str, tuple[str, Sequence[Variant]]] = {
         [
             Variant(
                 "reinforcement, equal steps",
-                [
-                    *FEW,
-                    "length",
-                    "answer_complexity",
-                    {"type": "perplexity", "set": LOSS},
-                    {"type": "dynamic_ppl", "set": LOSS},
-                    "sec",
-                    "cures",
-                ],
+                [*FEW, *BASELINES, "sec", "cures"],
                 _GRPO,
                 num_start=350,
                 names_category=True,
