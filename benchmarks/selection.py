@@ -3,7 +3,8 @@
 Each runs in a process of its own beside two yardsticks on the same array: ``numpy.argpartition``,
 which only finds the N highest, and ``Generator.choice`` without replacement, a plain weighted draw.
 A selection does more: it is reproducible to the last tie, in training order, and tells everyone's
-rank and chance.
+rank and chance.  Those that read the samples' texts, which they do once in a run, read lines of
+Loghub; the time it takes is told apart, too.
 
 ``python -m benchmarks.selection NAME POOL_SIZE`` is such a process.
 """
@@ -23,6 +24,7 @@ import pyarrow as pa
 from pydantic import TypeAdapter
 
 from benchmarks.measuring import Figure, Report
+from benchmarks.tasks import LOGHUB_ALL
 from edco_core.config import CurriculumSection
 from edco_core.curriculum import STRATEGIES, KnownEvidence, build_strategy, derive_generator
 from edco_core.curriculum.evidence import Samples
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 POOL_SIZE, QUICK_POOL_SIZE = 10_000_000, 20_000
 _NUM_CATEGORIES, _NUM_PROMPTS = 50, 2000
+_ROWS_AT_ONCE = 65_536
 
 PLAIN: dict[str, Callable[[Floats, int], Ints]] = {
     "argpartition": lambda scores, num: np.argpartition(-scores, num - 1)[:num],
@@ -42,18 +45,19 @@ PLAIN: dict[str, Callable[[Floats, int], Ints]] = {
 }
 
 SETTINGS: dict[str, dict[str, Any]] = {
-    # Texts of millions of samples are read once in a run, and are not what is measured here.
-    "campus": {"perspectives": ["length", "loss"]},
+    "campus": {"perspectives": ["length", "mtld", "loss", "learned"]},
     "stages": {"stages": [{"strategy": {"type": "random"}}]},
 }
-_READ_TEXTS = {"answer_complexity"}
+_READ_TEXTS = {"answer_complexity": "num_different_words", "campus": "statistics"}
+"""Strategy to what it makes of the texts."""
 
 
 def measure(*, quick: bool) -> Report:
     size = QUICK_POOL_SIZE if quick else POOL_SIZE
+    LOGHUB_ALL.rows("train")  # that they are missing is to be known at once
     plain = {name: _in_a_process(name, size) for name in PLAIN}
     figures, facts = [], {"pool_size": size, "plain": plain}
-    for name in sorted(set(STRATEGIES) - _READ_TEXTS):
+    for name in sorted(STRATEGIES):
         found = _in_a_process(name, size)
         facts[name] = found
         yardstick = "weighted_draw" if found["is_weighted"] else "argpartition"
@@ -84,20 +88,25 @@ def select(name: str, size: int) -> dict[str, Any]:
     if name in PLAIN:
         seconds, peak_mb, _ = _measured(lambda: PLAIN[name](scores, num))
         return {"seconds": seconds, "peak_mb": peak_mb}
-    known = _evidence(scores, num)
+    known = _evidence(scores, num, with_texts=name in _READ_TEXTS)
     settings = {**SETTINGS.get(name, {}), "type": name}
     strategy = build_strategy(TypeAdapter(CurriculumSection).validate_python(settings))
     generator, _ = derive_generator(0, known.interval, "selection")
+    reading: dict[str, float] = {}
+    if name in _READ_TEXTS:
+        seconds, peak_mb, _ = _measured(lambda: getattr(known.samples, _READ_TEXTS[name]))
+        reading = {"reading_seconds": seconds, "reading_peak_mb": peak_mb}
     seconds, peak_mb, selection = _measured(lambda: strategy.select(known, num, generator))
     chances = selection.probabilities
     return {
         "seconds": seconds,
         "peak_mb": peak_mb,
         "is_weighted": chances is not None and bool(np.ptp(chances) > 0),
+        **reading,
     }
 
 
-def _evidence(scores: Floats, num: int) -> KnownEvidence:
+def _evidence(scores: Floats, num: int, *, with_texts: bool) -> KnownEvidence:
     size, rng = len(scores), np.random.default_rng(1)
     table = pa.table(
         {
@@ -108,6 +117,9 @@ def _evidence(scores: Floats, num: int) -> KnownEvidence:
             ),
         }
     )
+    if with_texts:
+        for name, texts in _texts(size, rng).items():
+            table = table.append_column(name, texts)
     samples = Samples(lambda names: table.select(list(names)))
     earlier = [rng.permutation(size)[:num] for _ in range(2)]
     known = KnownEvidence(
@@ -121,6 +133,20 @@ def _evidence(scores: Floats, num: int) -> KnownEvidence:
     # What a run has read before: of these only the strategies' own work is measured.
     _ = samples.categories, samples.prompt_chars, samples.completion_chars
     return known
+
+
+def _texts(size: int, rng: np.random.Generator) -> dict[str, pa.ChunkedArray]:
+    """Prompts and completions of lines drawn with replacement."""
+    rows = LOGHUB_ALL.rows("train")
+    drawn = [
+        rng.integers(0, len(rows), min(_ROWS_AT_ONCE, size - start))
+        for start in range(0, size, _ROWS_AT_ONCE)
+    ]
+    texts = {name: pa.array([row[name] for row in rows]) for name in ("prompt", "completion")}
+    return {
+        name: pa.chunked_array([column.take(pa.array(each)) for each in drawn])
+        for name, column in texts.items()
+    }
 
 
 def _answered(ordinals: Ints, rng: np.random.Generator) -> RolloutGroups:

@@ -227,7 +227,7 @@ class TestEveryStrategy:
         facts = json.loads(json.dumps(selection.facts))
         place = {ordinal: i for i, ordinal in enumerate(selection.ordinals.tolist())}
         ranks = np.argsort(np.argsort(-known.scores, kind="stable")) + 1
-        prompts, completions = known.samples.texts()
+        ((prompts, completions),) = known.samples.texts()
         categories = known.samples.categories
         for ordinal in range(200):
             at = place.get(ordinal)

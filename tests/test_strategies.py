@@ -266,8 +266,27 @@ def test_mtld_is_words_per_factor_forwards_and_backwards() -> None:
 
 def test_words_are_split_in_any_script_and_statistics_are_of_both_texts() -> None:
     assert words("Port Gi0/1 日本 down!") == ["port", "gi0", "/", "1", "日", "本", "down", "!"]
+    # the tokens of both are ab, 1, !, x2; "Ab 1! X2" has eight characters
+    mtld_of_four = np.log1p(4)
+    logs = np.log1p([5, 2, 3, 1])
+    ascii_only = [*logs, 6 / 4, 1, mtld_of_four, 2 / 8, 1 / 8, 2 / 8]
+    assert statistics(["Ab 1!"], ["X2"])[0].tolist() == ascii_only
+    assert statistics(["Éb ٣¿"], ["X2"])[0].tolist() == ascii_only
     assert statistics(["ab 1"], [None]).shape == (1, 10)
     assert statistics([], []).shape == (0, 10)
+
+
+def test_texts_read_in_parts_are_read_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_once = some_evidence().samples
+    in_two = [len(at_once.statistics) - 30, 30]
+    weights = learned_weights(at_once.statistics, some_evidence().scores)
+    monkeypatch.setattr("edco_core.curriculum.evidence._TEXTS_AT_ONCE", in_two[0])
+    monkeypatch.setattr("edco_core.curriculum.campus._ROWS_AT_ONCE", in_two[0])
+    in_parts = some_evidence().samples
+    assert [len(prompts) for prompts, _ in in_parts.texts()] == in_two
+    assert in_parts.statistics.tolist() == at_once.statistics.tolist()
+    assert in_parts.num_different_words.tolist() == at_once.num_different_words.tolist()
+    assert learned_weights(at_once.statistics, some_evidence().scores) == weights
 
 
 # ------------------------------------------------------------------- bandits

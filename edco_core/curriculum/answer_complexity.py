@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from edco_core.curriculum.base import Candidate
 from edco_core.curriculum.static_order import StaticOrderStrategy
-from edco_core.curriculum.text_statistics import words
+from edco_core.curriculum.text_statistics import num_different_words
 
 if TYPE_CHECKING:
     from edco_core.curriculum.evidence import Evidence
@@ -26,13 +24,10 @@ class AnswerComplexityStrategy(StaticOrderStrategy):
     unit = "different words of the answer"
 
     def difficulties(self, evidence: Evidence) -> Floats:
-        _, completions = evidence.samples.texts()
-        return np.array([_num_different(each) for each in completions], np.float64)
+        return evidence.samples.num_different_words
 
     @classmethod
     def difficulty_of(cls, sample: Candidate) -> float | None:
-        return None if sample.completion is None else _num_different(sample.completion)
-
-
-def _num_different(text: str | None) -> float:
-    return float(len(set(words(text or ""))))
+        if sample.completion is None:
+            return None
+        return float(num_different_words([sample.completion])[0])

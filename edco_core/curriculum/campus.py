@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from edco_core.records import Floats, Selection
 
 _MTLD = STATISTICS.index("mtld")
+_ROWS_AT_ONCE = 65_536
 
 
 class CampusStrategy(Strategy[CampusSection]):
@@ -150,11 +151,17 @@ def learned_weights(columns: Floats, losses: Floats) -> list[float]:
     """
     _, ranks = rank_descending(losses)
     target = (len(ranks) - ranks) / max(1, len(ranks) - 1)
-    spread = columns.std(axis=0)
+    spread = np.array([column.std() for column in columns.T])
     spread[spread == 0] = 1.0
-    x = (columns - columns.mean(axis=0)) / spread
-    penalty = 1e-3 * len(x) * np.eye(x.shape[1])
-    weights = np.linalg.solve(x.T @ x + penalty, x.T @ (target - target.mean())) / spread
+    mean, num_columns = columns.mean(axis=0), columns.shape[1]
+    squares, products = 1e-3 * len(columns) * np.eye(num_columns), np.zeros(num_columns)
+    target -= target.mean()
+    for start in range(0, len(columns), _ROWS_AT_ONCE):  # not a second copy of all of them
+        part = slice(start, start + _ROWS_AT_ONCE)
+        x = (columns[part] - mean) / spread
+        squares += x.T @ x
+        products += x.T @ target[part]
+    weights = np.linalg.solve(squares, products) / spread
     return [float(f"{each:.6g}") for each in weights]
 
 

@@ -6,7 +6,7 @@ Shapes: P = samples of the pool; arrays are by ordinal.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,11 +15,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from edco_core.curriculum.text_statistics import statistics
+from edco_core.curriculum.text_statistics import STATISTICS, num_different_words, statistics
 from edco_core.errors import InputError
 
 if TYPE_CHECKING:
     from edco_core.records import Floats, Ints, Pool, RolloutGroups
+
+_TEXTS_AT_ONCE = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,24 +61,36 @@ class Samples:
     @cached_property
     def categories(self) -> Categories:
         column = self._read(["category"]).column(0)
-        names = sorted(set(column.to_pylist()) - {None})
+        names = sorted(column.unique().drop_null().to_pylist())
         codes = pc.fill_null(pc.index_in(column, pa.array(names, pa.string())), -1)
         return Categories(_ints(codes), tuple(names))
 
     @cached_property
+    def num_different_words(self) -> Floats:
+        """Shape (P,), different words and signs of the reference answer.  Raises as texts."""
+        parts = [num_different_words(completions) for _, completions in self.texts()]
+        return np.concatenate(parts) if parts else np.empty(0)
+
+    @cached_property
     def statistics(self) -> Floats:
         """Shape (P, 10): ``STATISTICS`` of the texts (text_statistics.py).  Raises as texts."""
-        return statistics(*self.texts())
+        parts = [statistics(*texts) for texts in self.texts()]
+        return np.concatenate(parts) if parts else np.empty((0, len(STATISTICS)))
 
-    def texts(self) -> tuple[list[str], list[str | None]]:
-        """Prompts and reference answers.  Raises InputError where the ledger has no texts."""
+    def texts(self) -> Iterator[tuple[list[str], list[str | None]]]:
+        """Prompts and reference answers, a part of the pool after the other.
+
+        Raises InputError where the ledger has no texts.
+        """
         table = self._read(["prompt", "completion"])
         if table.column(0).null_count:
             raise InputError(
                 "this strategy reads the samples' texts, and the ledger was told to keep none "
                 "(store.keep_texts: false)."
             )
-        return table.column(0).to_pylist(), table.column(1).to_pylist()
+        # Python's texts take several times the memory of a table's.
+        for part in table.to_batches(_TEXTS_AT_ONCE):
+            yield part.column(0).to_pylist(), part.column(1).to_pylist()
 
 
 def samples_of(pool: Pool) -> Samples:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +13,13 @@ if TYPE_CHECKING:
 
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|\w+|[^\w\s]")
 MTLD_THRESHOLD = 0.72
+_KINDS: tuple[Callable[[str], bool], ...] = (
+    str.isdigit,
+    lambda each: not (each.isalnum() or each.isspace()),
+    str.isupper,
+)
+"""What counts as a digit, a sign, and a capital."""
+_ASCII = [bytes(code for code in range(128) if is_one(chr(code))) for is_one in _KINDS]
 
 STATISTICS = (
     "prompt_chars", "completion_chars", "prompt_words", "completion_words", "word_length",
@@ -20,6 +27,7 @@ STATISTICS = (
 )  # fmt: skip
 """Columns of ``statistics``: lengths as ln(1 + number), then characters per word, different words
 per word, lexical diversity as ln(1 + MTLD), and shares of the characters."""
+_LOGARITHMIC = [0, 1, 2, 3, STATISTICS.index("mtld")]
 
 
 def words(text: str) -> list[str]:
@@ -36,13 +44,18 @@ def mtld(tokens: Sequence[str]) -> float:
     return (_one_way(tokens) + _one_way(tokens[::-1])) / 2
 
 
-def statistics(prompts: Iterable[str], completions: Iterable[str | None]) -> Floats:
+def num_different_words(texts: Sequence[str | None]) -> Floats:
+    """Shape (P,): how many words and signs of each text are not the same."""
+    return np.array([len(set(words(each or ""))) for each in texts], np.float64)
+
+
+def statistics(prompts: Sequence[str], completions: Sequence[str | None]) -> Floats:
     """Shape (P, 10): ``STATISTICS`` of each sample."""
-    rows = [
-        _statistics(prompt, completion or "")
-        for prompt, completion in zip(prompts, completions, strict=True)
-    ]
-    return np.array(rows, np.float64).reshape(len(rows), len(STATISTICS))
+    found = np.empty((len(prompts), len(STATISTICS)))
+    for i, (prompt, completion) in enumerate(zip(prompts, completions, strict=True)):
+        found[i] = _statistics(prompt, completion or "")
+    found[:, _LOGARITHMIC] = np.log1p(found[:, _LOGARITHMIC])
+    return found
 
 
 def _one_way(tokens: Sequence[str]) -> float:
@@ -60,16 +73,27 @@ def _one_way(tokens: Sequence[str]) -> float:
 
 
 def _statistics(prompt: str, completion: str) -> tuple[float, ...]:
+    """The same of one sample, before logarithms."""
     text = f"{prompt} {completion}"
     in_prompt, in_completion = words(prompt), words(completion)
     tokens = in_prompt + in_completion
     num_chars, num_words = max(1, len(text)), max(1, len(tokens))
+    if text.isascii():  # the same numbers in a tenth of the time
+        ascii_only = text.encode()
+        digits, signs, capitals = (
+            len(text) - len(ascii_only.translate(None, each)) for each in _ASCII
+        )
+    else:
+        digits, signs, capitals = (sum(map(is_one, text)) for is_one in _KINDS)
     return (
-        *np.log1p([len(prompt), len(completion), len(in_prompt), len(in_completion)]),
-        sum(map(len, tokens)) / num_words,
+        len(prompt),
+        len(completion),
+        len(in_prompt),
+        len(in_completion),
+        len("".join(tokens)) / num_words,
         len(set(tokens)) / num_words,
-        float(np.log1p(mtld(tokens))),
-        sum(map(str.isdigit, text)) / num_chars,
-        sum(not (each.isalnum() or each.isspace()) for each in text) / num_chars,
-        sum(map(str.isupper, text)) / num_chars,
+        mtld(tokens),
+        digits / num_chars,
+        signs / num_chars,
+        capitals / num_chars,
     )
