@@ -175,7 +175,6 @@ ANALYSES: dict[str, tuple[str, Sequence[Variant]]] = {
                 FEW,
                 {"training": {"args": _TRAINING | {"per_device_train_batch_size": 32}}},
                 pool_size=4000,
-                num_seeds=3,
             )
         ],
     ),
@@ -204,7 +203,6 @@ ANALYSES: dict[str, tuple[str, Sequence[Variant]]] = {
                 _GRPO_LINES,
                 task=CALCULATIONS,
                 num_start=1000,
-                num_seeds=3,
             )
         ],
     ),
