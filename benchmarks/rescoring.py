@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks.measuring import Aim, Figure, Report
-from benchmarks.tasks import LOGHUB, write_rows
+from benchmarks.tasks import LOGHUB, Task, write_rows
 from edco_core.config import Config, parse_config
 from edco_core.curriculum import KnownEvidence, Ranking, build_strategy, derive_generator
 from edco_core.loading import ModelHost
@@ -51,7 +51,7 @@ def measure(*, quick: bool) -> Report:
     seeds = (0,) if quick else (0, 1)
     with tempfile.TemporaryDirectory(prefix="edco-bench-") as name:
         folder = Path(name)
-        config = loghub_config(folder, quick=quick)
+        config = task_config(LOGHUB, folder, quick=quick)
         runs: dict[str, list[dict[str, Any]]] = {"all": [], "selective": []}
         for seed in seeds:
             for policy, outcomes in runs.items():
@@ -100,13 +100,13 @@ def measure(*, quick: bool) -> Report:
     )
 
 
-def loghub_config(folder: Path, *, quick: bool) -> Config:
-    """Pool and evaluation set drawn from loghub, and the model, which is trained once."""
+def task_config(task: Task, folder: Path, *, quick: bool) -> Config:
+    """Pool and evaluation set drawn from the task, and its model, which is trained once."""
     pool_size, eval_size, intervals = (200, 40, 3) if quick else (2000, 400, 8)
     rng = np.random.default_rng(0)
     for name, size in (("train", pool_size), ("eval", eval_size)):
-        write_rows(folder / f"{name}.jsonl", LOGHUB.draw(name, rng)[:size])
-    model = LOGHUB.model(quick=quick)
+        write_rows(folder / f"{name}.jsonl", task.draw(name, rng)[:size])
+    model = task.model(quick=quick)
     return parse_config(
         {
             "run": {"name": "rescoring", "output_dir": str(folder / "runs")},
@@ -121,7 +121,7 @@ def loghub_config(folder: Path, *, quick: bool) -> Config:
                     "per_device_train_batch_size": 16,
                 }
             },
-            "evaluation": {"max_new_tokens": 64, "every": intervals},
+            "evaluation": {"max_new_tokens": task.max_new_tokens, "every": intervals},
         }
     )
 

@@ -15,8 +15,9 @@ from benchmarks.measuring import NoDataError
 from benchmarks.papers import comparisons, gradients
 
 NAMES = {
-    "gradients": "do selected samples pull in one direction, and how hard (EDCO, section on why)",
-    **{name: about for name, (about, _) in comparisons.ANALYSES.items()},
+    name: (module, about)
+    for module in (gradients, comparisons)
+    for name, (about, _) in module.ANALYSES.items()
 }
 
 
@@ -29,16 +30,14 @@ def main(
     """Make an analysis of a paper again, on pools and models of a size for this machine."""
     for name in names:
         if name not in NAMES:
-            known = "; ".join(f"{each}: {what}" for each, what in NAMES.items())
+            known = "; ".join(f"{each}: {what}" for each, (_, what) in NAMES.items())
             print(f"no analysis '{name}'. There are: {known}", file=sys.stderr)
             raise typer.Exit(2)
     warnings.simplefilter("ignore", FutureWarning)
     for name in names:
         try:
-            if name in comparisons.ANALYSES:
-                comparisons.analyse(name, quick=quick)
-            else:
-                gradients.analyse(quick=quick)
+            module, _ = NAMES[name]
+            module.analyse(name, quick=quick)
         except NoDataError as error:
             print(f"{name} cannot be made: {error}", file=sys.stderr)
             raise typer.Exit(1) from error

@@ -137,7 +137,7 @@ ANALYSES: dict[str, tuple[str, Sequence[Variant]]] = {
         [
             Variant(
                 "gsm8k, equal steps",
-                [*FEW, *BASELINES],
+                [*FEW, *BASELINES, {"type": "campus", "set": LOSS}],
                 task=CALCULATIONS,
             )
         ],
@@ -149,6 +149,17 @@ ANALYSES: dict[str, tuple[str, Sequence[Variant]]] = {
                 "supervised, equal seconds",
                 [*FEW, "length"],
                 {"compare": {"budget": {"seconds": 40}}},
+            )
+        ],
+    ),
+    "seconds-gsm8k": (
+        "the same on lines of gsm8k's worked answers",
+        [
+            Variant(
+                "gsm8k, equal seconds",
+                [*FEW, "length"],
+                {"compare": {"budget": {"seconds": 40}}},
+                task=CALCULATIONS,
             )
         ],
     ),
@@ -195,11 +206,11 @@ ANALYSES: dict[str, tuple[str, Sequence[Variant]]] = {
         ],
     ),
     "reinforcement-gsm8k": (
-        "some of them in GRPO, on lines of gsm8k's worked answers",
+        "the same on lines of gsm8k's worked answers",
         [
             Variant(
                 "reinforcement, gsm8k, equal steps",
-                [*FEW, "cures"],
+                [*FEW, *BASELINES, "sec", "cures"],
                 _GRPO_LINES,
                 task=CALCULATIONS,
                 num_start=1000,

@@ -22,7 +22,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.papers.results import keep
-from benchmarks.rescoring import loghub_config
+from benchmarks.rescoring import task_config
+from benchmarks.tasks import CALCULATIONS, LOGHUB
 from edco_core.config import Config, EdcoSection, parse_config
 from edco_core.curriculum import KnownEvidence, build_strategy
 from edco_core.loading import ModelHost
@@ -52,19 +53,29 @@ RULES: dict[str, EdcoSection | None] = {
 _COLORS = {"highest entropy": RED, "tempered draw": BLUE, "random": GREY}
 
 
-def analyse(*, quick: bool) -> None:
+ANALYSES = {
+    "gradients": (
+        "do selected samples pull in one direction, and how hard (EDCO, section on why)", LOGHUB
+    ),
+    "gradients-gsm8k": ("the same on lines of gsm8k's worked answers", CALCULATIONS),
+}  # fmt: skip
+"""Name to what is asked, and of which task."""
+
+
+def analyse(name: str, *, quick: bool) -> None:
     """A run for each seed; the table and the picture are over all of them."""
+    _, task = ANALYSES[name]
     rows: list[dict[str, Any]] = []
     seeds = SEEDS[:1] if quick else SEEDS
-    with tempfile.TemporaryDirectory(prefix="edco-paper-") as name:
-        config = loghub_config(Path(name), quick=quick)
+    with tempfile.TemporaryDirectory(prefix="edco-paper-") as folder:
+        config = task_config(task, Path(folder), quick=quick)
         for seed in seeds:
-            rows += _run(config, seed, Path(name), quick=quick)
+            rows += _run(config, seed, Path(folder), quick=quick)
     means = _means(rows)
     _print(means)
     facts = {"seeds": list(seeds), "batch": BATCH, "batches": BATCHES, "means": means, "rows": rows}
-    pictures = {"gradients": lambda: _draw(means)}
-    keep("gradients", {**facts, "config": config.for_ledger()}, pictures, quick=quick)
+    pictures = {name: lambda: _draw(means)}
+    keep(name, {**facts, "config": config.for_ledger()}, pictures, quick=quick)
 
 
 def _run(config: Config, seed: int, folder: Path, *, quick: bool) -> list[dict[str, Any]]:
