@@ -38,8 +38,9 @@ class CuresSection(BelievingSection):
         0.2, gt=0, allow_inf_nan=False, description="tau of the draw of prompts; large = uniform."
     )
     cold_start: int = Field(
-        4, ge=1, le=1024, description="First answers to a prompt of which nothing is known."
-    )
+        4, ge=1, le=1024,
+        description="First answers to a prompt of which nothing is known; num_generations at most.",
+    )  # fmt: skip
     gradient_terms: bool = Field(
         False,
         description="Measure the gradient of each answer, a backward pass each, and share out "
