@@ -6,7 +6,6 @@ differs is said with it (``set``).  From here to runs: flows/compare_plan.py.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, StrictInt, ValidationError, field_validator, model_validator
 
-from edco_core.config import Config, parse_config, read_values, with_overrides
+from edco_core.config import Config, parse_config, read_values
 from edco_core.config_errors import explain
 from edco_core.config_section import Section
 from edco_core.errors import ConfigError
@@ -153,6 +152,10 @@ def comparison_of(config: CompareConfig, source: str = "configuration") -> Compa
         raise ConfigError(f"{source}: a comparison needs data.eval, on which it is decided.")
     name = config.run.experiment or config.run.name
     values = config.model_dump(mode="json", exclude={"compare"})
+    # As they were given, so that a strategy may have a preset for what was not.
+    given_only = config.model_dump(mode="json", include=set(_MAY_DIFFER), exclude_unset=True)
+    for key in _MAY_DIFFER:
+        values[key] = {"type": values[key]["type"], **given_only.get(key, {})}
     values["run"]["experiment"] = name
     arms: list[Arm] = []
     for number, given in enumerate(compare.strategies):
@@ -207,8 +210,20 @@ def _arm(
         )
     shared = {key: values["curriculum"][key] for key in _SHARED}
     whole = {**values, "curriculum": shared | section}
-    whole = with_overrides(whole, [f"{key}={json.dumps(each)}" for key, each in changes.items()])
+    for key, change in changes.items():
+        for name in reversed(str(key).split(".")):
+            change = {name: change}
+        whole = _with_changes(whole, change)
     return Arm(label, parse_config(whole, source))
+
+
+def _with_changes(values: Any, change: Any) -> Any:
+    """Settings with some changed; a section of another ``type`` has none of its settings left."""
+    if not (isinstance(values, Mapping) and isinstance(change, Mapping)):
+        return change
+    if change.get("type", values.get("type")) != values.get("type"):
+        return change
+    return {**values, **{key: _with_changes(values.get(key), change[key]) for key in change}}
 
 
 def _refuse_ignored(values: Mapping[str, Any], source: str) -> None:

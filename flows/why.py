@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from edco_core.errors import ConfigError
 from flows.reading import Answer, one_line
 from flows.texts import with_texts
 from storage import Ledger, queries
 from storage.queries import Rows
 
 if TYPE_CHECKING:
+    from edco_core.curriculum import Strategy
     from edco_core.records import Ints
 
 _SPARKS = "▁▂▃▄▅▆▇█"
@@ -129,7 +131,7 @@ def _explained(
         how = "kept apart as control and never selected (curriculum.guard)"
         return row | {"probability": 0.0, "explanation": f"out: {how}"}
     # Only here are strategies needed; reading commands otherwise load no NumPy.
-    from edco_core.curriculum import STRATEGIES, Candidate, Strategy
+    from edco_core.curriculum import Candidate
 
     candidate = Candidate(
         is_selected=row["selected"],
@@ -146,7 +148,7 @@ def _explained(
         ),
         belief=None if row["alpha"] is None else (row["alpha"], row["beta"]),
     )
-    told = STRATEGIES.get(rule.get("rule", ""), Strategy).explain(rule, candidate)
+    told = _strategy(rule).explain(rule, candidate)
     row["probability"] = told.probability
     guarded = f"; {rule['guard']}" if "guard" in rule else ""
     if row["selected"]:
@@ -154,6 +156,16 @@ def _explained(
     if told.by_score and row["cutoff"] is not None:
         row["missed_by"] = row["cutoff"] - row["score"]
     return row | {"explanation": f"out: {told.how}{_distance(row)}{guarded}"}
+
+
+def _strategy(rule: dict[str, Any]) -> type[Strategy[Any]]:
+    """The class that made a selection; the base class where a user's own is not at hand."""
+    from edco_core.curriculum import Strategy, strategy_class
+
+    try:
+        return strategy_class(rule.get("rule", ""))
+    except ConfigError:
+        return Strategy
 
 
 def _distance(row: dict[str, Any]) -> str:

@@ -52,6 +52,38 @@ def test_strategies_get_what_all_have_in_common_and_what_is_theirs(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
+    ("change", "scoring"),
+    [
+        ("{scoring: {prefix_tokens: 4}}", ("prefix_entropy", 4, 999, "auto")),
+        ("{scoring.prefix_tokens: 4}", ("prefix_entropy", 4, 999, "auto")),
+        ("{scoring: {preset: edco_released}}", ("prefix_entropy", 128, 999, True)),
+        # Another kind of scoring has settings of its own.
+        ("{scoring: {type: full_entropy}}", ("full_entropy", None, 16384, False)),
+    ],
+)
+def test_a_strategy_changes_what_it_names_and_keeps_the_rest(
+    tmp_path: Path, change: str, scoring: tuple[Any, ...]
+) -> None:
+    own = f"{{type: edco, label: own, set: {change}}}"
+    overrides = [f"compare.strategies=[random, {own}]", "scoring.max_batch_tokens=999"]
+    found = comparison_of(load_comparison(write(tmp_path, SMALL), overrides)).arms[1].config.scoring
+    assert scoring == (
+        found.type, getattr(found, "prefix_tokens", None), found.max_batch_tokens,
+        found.quick_answer,
+    )  # fmt: skip
+
+
+def test_a_strategy_that_changes_training_still_learns_from_rewards(tmp_path: Path) -> None:
+    training = "training={type: grpo, rewards: [{type: exact_match}], args: {beta: 0.1}}"
+    own = "{type: cures, set: {training: {args: {learning_rate: 0.5}}}}"
+    overrides = [f"compare.strategies=[random, {own}]", training]
+    found = comparison_of(load_comparison(write(tmp_path, SMALL), overrides))
+    assert found.arms[1].config.training.type == "grpo"
+    assert found.arms[1].config.training.args == {"beta": 0.1, "learning_rate": 0.5}
+    assert found.arms[0].config.training.args == {"beta": 0.1}
+
+
+@pytest.mark.parametrize(
     ("override", "says"),
     [
         ("compare.strategies=[random, random]", "two are called 'random'"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from command_line import Edco
 
 MODULE = '''
 import numpy as np
-from edco_core.curriculum import Strategy
+from edco_core.curriculum import Explanation, Strategy
 from edco_core.records import Selection
 from edco_core.scoring import Scorer
 from edco_core.scoring.base import as_shard
@@ -28,8 +30,20 @@ class Shortest(Strategy):
         ranks[np.argsort(-scores, kind="stable")] = np.arange(1, len(scores) + 1)
         chosen = np.argsort(scores, kind="stable")[skip : skip + num_samples]
         return Selection(
-            chosen, scores[chosen], ranks[chosen], None, "shortest", float(scores[chosen].min())
+            chosen, scores[chosen], ranks[chosen], None, "shortest", float(scores[chosen].min()),
+            facts={"skip": skip},
         )
+
+    @classmethod
+    def explain(cls, facts, sample):
+        return Explanation(f"short, {facts['skip']} skipped" if sample.is_selected else "long")
+
+
+class Twice(Shortest):
+    def choose(self, evidence, num_samples, rng):
+        made = super().choose(evidence, num_samples, rng)
+        made.ordinals[0] = made.ordinals[1]
+        return made
 
 
 class PromptLength(Scorer):
@@ -85,6 +99,29 @@ def test_the_ledger_has_their_names(edco: Edco) -> None:
 
 def test_replay_makes_the_same_selections_again(edco: Edco) -> None:
     assert "all 2 curricula are identical" in edco("replay", "own").stdout
+
+
+def test_why_tells_by_their_own_words(edco: Edco) -> None:
+    sql = "SELECT sample_id FROM curriculum WHERE interval = 1 AND position = 0"
+    (row,) = json.loads(edco("query", sql, "--format", "json").stdout)
+    assert "short, 2 skipped" in edco("why", "own", row["sample_id"], "--interval", "1").stdout
+
+
+def test_why_answers_where_their_module_is_not(edco: Edco, tmp_path: Path) -> None:
+    sql = "SELECT sample_id FROM curriculum WHERE interval = 1 AND position = 0"
+    (row,) = json.loads(edco("query", sql, "--format", "json").stdout)
+    elsewhere = replace(edco, folder=tmp_path)
+    store = f"duckdb:///{edco.folder / 'edco.duckdb'}"
+    told = elsewhere("why", "own", row["sample_id"], "--store", store, "--json").stdout
+    assert "in, at position 0: shortest" in told
+
+
+def test_a_selection_with_a_sample_twice_is_refused(edco: Edco) -> None:
+    told = edco(
+        "run", "edco.yaml", "--run-id", "twice", "--set", "curriculum.type=mine:Twice", expect=2
+    ).stderr
+    assert "mine:Twice was asked for 8 different samples of 0 to 79, and gave" in told
+    assert "more than once" in told
 
 
 def test_replay_with_another_strategy_of_ones_own(edco: Edco) -> None:

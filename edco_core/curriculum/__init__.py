@@ -73,8 +73,15 @@ STRATEGIES: Mapping[str, type[Strategy[Any]]] = {
 
 def build_strategy(settings: Any) -> Strategy[Any]:
     """The strategy of a ``curriculum`` section."""
-    found = STRATEGIES.get(settings.type) or load_class(settings.type, Strategy)
-    return found(settings)
+    return strategy_class(settings.type)(settings)
+
+
+def strategy_class(name: str) -> type[Strategy[Any]]:
+    """That of a ``type``, which may be ``module:attribute``.
+
+    Raises ConfigError where the latter is not there.
+    """
+    return STRATEGIES.get(name) or load_class(name, Strategy)
 
 
 def choose_curriculum(
@@ -109,4 +116,5 @@ __all__ = [
     "choose_curriculum",
     "derive_generator",
     "generator_from",
+    "strategy_class",
 ]

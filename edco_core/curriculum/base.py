@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -15,7 +15,15 @@ if TYPE_CHECKING:
     from edco_core.curriculum.evidence import Evidence
     from edco_core.records import Beliefs, Floats, Ints
 
-SettingsT = TypeVar("SettingsT")
+
+class Settings(Protocol):
+    """A ``curriculum`` section."""
+
+    @property
+    def type(self) -> str: ...
+
+
+SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +132,12 @@ class Strategy(ABC, Generic[SettingsT]):
                 f"{num_samples} samples cannot be selected from a pool of {len(scores)}; "
                 f"allowed: 1 to {len(scores)}."
             )
-        return self.choose(evidence, num_samples, rng)
+        made = self.choose(evidence, num_samples, rng)
+        if ":" not in self.settings.type:
+            return made
+        _check_own(self.settings.type, made.ordinals, num_samples, len(scores))
+        # ``edco why`` finds the class again by its name.
+        return replace(made, facts={**made.facts, "rule": self.settings.type})
 
 
 def derive_generator(
@@ -164,6 +177,20 @@ def selection_of(
         state=state or {},
         beliefs=beliefs,
     )
+
+
+def _check_own(name: str, ordinals: Ints, num_samples: int, pool_size: int) -> None:
+    """Raise InputError where a user's own strategy did not select what it was asked for."""
+    told = f"{name} was asked for {num_samples} different samples of 0 to {pool_size - 1}"
+    found = np.asarray(ordinals)
+    if found.shape != (num_samples,) or found.dtype.kind != "i":
+        raise InputError(f"{told}, as whole numbers, and gave {found.dtype} of {found.shape}.")
+    in_order = np.sort(found)
+    if in_order[0] < 0 or in_order[-1] >= pool_size:
+        raise InputError(f"{told}, and gave {in_order[0]} to {in_order[-1]}.")
+    again = in_order[1:][in_order[1:] == in_order[:-1]]
+    if len(again):
+        raise InputError(f"{told}, and gave {again[0]} more than once.")
 
 
 def highest(keys: Floats, num: int) -> Ints:

@@ -37,10 +37,11 @@ class CampusStrategy(Strategy[CampusSection]):
 
     Open in the paper, and ours: T is the number of intervals; a slice is as long as the pacing
     says, and an interval trains on N of it, drawn uniformly and sorted from easy to hard; a slice
-    shorter than N grows towards the easy end; orders are made anew at each interval, over the
-    whole pool, so that slices passed by may come back.  ``learned`` is our reading of a learned
-    difficulty, not the paper's adversarially trained scorer: a linear regression of the current
-    losses' ranks on ten statistics of the texts, which says how hard a text looks to be.
+    shorter than N grows towards the easy end, and at the start of an order to its first N; orders
+    are made anew at each interval, over the whole pool, so that slices passed by may come back.
+    ``learned`` is our reading of a learned difficulty, not the paper's adversarially trained
+    scorer: a linear regression of the current losses' ranks on ten statistics of the texts, which
+    says how hard a text looks to be.
     """
 
     def choose(self, evidence: Evidence, num_samples: int, rng: np.random.Generator) -> Selection:
