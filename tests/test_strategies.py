@@ -63,6 +63,18 @@ def test_the_chances_in_a_race_sum_to_how_many_are_drawn(num: int, spread: float
     assert chances_to_win(logits, race_time(logits, num)).sum() == pytest.approx(num, abs=1e-6)
 
 
+@pytest.mark.parametrize("temperature", [1.0, 0.05, 1e-6])
+@pytest.mark.parametrize("kind", ["outlier", "heavy tail"])
+def test_they_do_with_scores_far_from_the_others(kind: str, temperature: float) -> None:
+    rng = np.random.default_rng(3)
+    scores = np.append(rng.random(20_000), 1000.0)
+    if kind == "heavy tail":
+        scores = rng.lognormal(size=20_001)
+    logits = (scores - scores.mean()) / scores.std() / temperature
+    chances = chances_to_win(logits, race_time(logits, 5000))
+    assert chances.sum() == pytest.approx(5000, rel=1e-8)
+
+
 # ------------------------------------------------------------------- edco
 
 

@@ -37,7 +37,9 @@ def chances_to_win(logits: Floats, time: float | None) -> Floats:
 
 
 def race_time(logits: Floats, num: int) -> float | None:
-    """ln t with sum over samples of 1 - exp(-exp(logit) t) = num, by Newton's method."""
+    """ln t with sum over samples of 1 - exp(-exp(logit) t) = num, by Newton's method, kept between
+    two bounds: far from the solution the sum is so flat or steep that a step leads anywhere.
+    """
     if num >= len(logits):
         return None
     if num == 0:
@@ -45,7 +47,9 @@ def race_time(logits: Floats, num: int) -> float | None:
     top = float(logits.max())
     # Too early, or just right: as if chances were as small as rate times t.
     low = math.log(num) - top - math.log(float(np.exp(logits - top).sum()))
-    time, high = low, math.inf
+    # Too late: the num + 1 highest have rung by then, but for e^-20 of each.
+    high = max(low, 3.0 - float(-np.partition(-logits, num)[num]))
+    time = low
     for _ in range(200):
         rates = np.exp(np.minimum(logits + time, 50.0))
         left = np.exp(-rates)
@@ -54,9 +58,9 @@ def race_time(logits: Floats, num: int) -> float | None:
             break
         low, high = (time, high) if expected < num else (low, time)
         slope = float((rates * left).sum()) / expected
-        time += math.log(num / expected) / slope if slope > 0 else 1.0
+        time = time + math.log(num / expected) / slope if slope > 0 else math.inf
         if not low < time < high:
-            time = (low + high) / 2 if high < math.inf else low + 1.0
+            time = (low + high) / 2
         if high - low < 1e-12 * max(1.0, abs(low)):
             break
     return time
