@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, StrictFloat, StrictInt, Tag, model_validator
@@ -239,11 +239,19 @@ class StagesSection(BaseCurriculumSection):
 
     def stage_at(self, interval: int) -> int:
         """Number of the stage an interval belongs to."""
-        return next(n for n, end in enumerate(self.ends()) if interval < end)
+        last = len(self.stages) - 1
+        return next((n for n, end in enumerate(self.ends()) if interval < end), last)
 
     def count(self, pool_size: int) -> int:
         counts: list[int] = [part.count(pool_size) for part in self.parts()]
         return counts[0]  # the same of all, and each has checked it
+
+    def with_count(self, num_samples: int) -> StagesSection:
+        stages = [
+            stage.model_copy(update={"strategy": stage.strategy.with_count(num_samples)})
+            for stage in self.stages
+        ]
+        return self.model_copy(update={"top_n": num_samples, "stages": stages})
 
     def parts(self) -> list[Any]:
         return [stage.strategy for stage in self.stages]
@@ -254,10 +262,14 @@ class StagesSection(BaseCurriculumSection):
     def needs(self) -> frozenset[Needs]:
         return frozenset[Needs]().union(*(part.needs() for part in self.parts()))
 
-    def uses_scores(self) -> UsesScores:
-        used = {part.uses_scores() for part in self.parts()}
-        order: tuple[UsesScores, ...] = ("always", "first", "never")
-        return next(each for each in order if each in used)
+    def looks_at(self, turns: Sequence[int]) -> set[int]:
+        by_stage = [
+            [turn for turn in turns if self.stage_at(turn) == number]
+            for number in range(len(self.stages))
+        ]
+        return set[int]().union(
+            *(part.looks_at(own) for part, own in zip(self.parts(), by_stage, strict=True))
+        )
 
 
 def refuse_unmet_needs(curriculum: Any, scoring: Any, training: Any) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, StrictFloat, StrictInt, field_validator
 
@@ -24,7 +25,8 @@ class BaseCurriculumSection(Section):
     SCORERS: ClassVar[frozenset[str] | None] = None
     """The scorers whose scores it is made for; None: all."""
     USES_SCORES: ClassVar[UsesScores] = "always"
-    """Which intervals' scores it looks at, and so what a comparison at equal cost charges for."""
+    """Which intervals' scores it looks at (always: that of its turn), and so what a comparison at
+    equal cost charges for."""
 
     SAMPLES_ANSWERS: ClassVar[bool] = False
     """Whether it also decides how a step of reinforcement learning samples its answers."""
@@ -55,6 +57,10 @@ class BaseCurriculumSection(Section):
             )
         return self.top_n
 
+    def with_count(self, num_samples: int) -> Self:
+        """The same with another ``top_n``."""
+        return self.model_copy(update={"top_n": num_samples})
+
     def parts(self) -> list[Any]:
         """The sections of all strategies it is made of: itself, unless it is made of others."""
         return [self]
@@ -67,6 +73,7 @@ class BaseCurriculumSection(Section):
         """``NEEDS``, and what the settings add to it."""
         return self.NEEDS
 
-    def uses_scores(self) -> UsesScores:
-        """``USES_SCORES``, of the strategies it is made of together."""
-        return self.USES_SCORES
+    def looks_at(self, turns: Sequence[int]) -> set[int]:
+        """The intervals whose scores it looks at, where these intervals are its turn."""
+        first = {0} if turns else set()
+        return {"never": set(), "first": first, "always": set(turns)}[self.USES_SCORES]

@@ -48,8 +48,8 @@ class GuardSection(Section):
         0.4,
         gt=0,
         lt=1,
-        description="Most that a category's share of the curriculum may be above its share of the "
-        "pool.",
+        description="Most that a category may have in the curriculum of what the others have in "
+        "the pool, beside its own share.",
     )
     entropy_share: float | None = Field(
         0.1,
@@ -110,7 +110,7 @@ def check_room(curriculum: Any, pool_size: int) -> None:
     left = pool_size - curriculum.guard.num_control(pool_size)
     try:
         if num_samples <= left:
-            curriculum.model_copy(update={"top_n": num_samples}).count(left)
+            curriculum.with_count(num_samples).count(left)
             return
     except ConfigError as error:
         raise ConfigError(f"{error} (curriculum.guard keeps {pool_size - left} apart.)") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -128,6 +129,9 @@ class LateLearnedSection(BaseCurriculumSection):
         allow_inf_nan=False,
         description="Weight of a sample not learned yet, against 1 of one learned from the start.",
     )
+
+    def looks_at(self, turns: Sequence[int]) -> set[int]:
+        return set(range(max(turns, default=-1) + 1))  # when it was learned
 
 
 class CampusSection(BaseCurriculumSection):

@@ -49,7 +49,7 @@ class Progress:
     control: float
     """Mean over samples that never were."""
     error: float
-    """Standard error of ``control``."""
+    """Standard error of their difference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +78,15 @@ class Watched:
     policy_entropy_share: float = 0.0
     """``training.entropy_alarm``."""
     progress: Progress | None = None
+    earlier: Sequence[Alarm] = ()
+    """Of the run so far."""
 
 
 def alarms_of(settings: GuardSection, watched: Watched, *, is_last: bool) -> list[Alarm]:
-    """What is wrong after an interval; after the last one nothing but a warning comes of it."""
+    """What is wrong after an interval; after the last one nothing but a warning comes of it.
+
+    Nor is a run stopped again by what goes on since it was: whoever resumed it has seen that.
+    """
     found = (
         _accuracy(settings, watched),
         _stuck(settings, watched),
@@ -91,12 +96,22 @@ def alarms_of(settings: GuardSection, watched: Watched, *, is_last: bool) -> lis
         _policy_entropy(watched),
         _control(settings, watched),
     )
-    action = "warn" if is_last else settings.on_alarm
-    return [
-        Alarm(watched.interval, each.name, each.value, each.threshold, action, each.message)
-        for each in found
-        if each is not None
-    ]
+    alarms = []
+    for each in found:
+        if each is None:
+            continue
+        goes_on = settings.on_alarm == "stop" and _was_on(each.name, watched)
+        action = "warn" if is_last or goes_on else settings.on_alarm
+        alarms.append(
+            Alarm(watched.interval, each.name, each.value, each.threshold, action, each.message)
+        )
+    return alarms
+
+
+def _was_on(name: str, watched: Watched) -> bool:
+    """Whether an alarm went off the last time that it was looked at."""
+    before = watched.measured[-2].interval if name == "accuracy" else watched.interval - 1
+    return any(alarm.alarm == name and alarm.interval == before for alarm in watched.earlier)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,16 +187,20 @@ def _coverage(settings: GuardSection, watched: Watched) -> _Finding | None:
 
 
 def _category(settings: GuardSection, watched: Watched) -> _Finding | None:
-    """One category takes over: its share of the curriculum is far above that of the pool."""
+    """One category takes over: it has much of what the others have in the pool."""
     if settings.category_gain is None or not watched.category_shares:
         return None
-    shares = watched.category_shares
-    name = max(shares, key=lambda each: (shares[each][0] - shares[each][1], each))
-    selected, of_pool = shares[name]
-    if selected - of_pool <= settings.category_gain:
+    gain = settings.category_gain
+    above = {
+        name: selected - (of_pool + gain * (1 - of_pool))
+        for name, (selected, of_pool) in watched.category_shares.items()
+    }
+    name = max(above, key=lambda each: (above[each], each))
+    if above[name] <= 0:
         return None
+    selected, of_pool = watched.category_shares[name]
     return _Finding(
-        "category", selected, of_pool + settings.category_gain,
+        "category", selected, selected - above[name],
         f"category '{name}' has {selected:.1%} of the curriculum and {of_pool:.1%} of the pool",
     )  # fmt: skip
 
@@ -241,26 +260,32 @@ def progress_of(
     ``first`` and ``now``: shape (P,), scores at the first interval and at this one; ``trained``:
     ordinals, without the control.  A curriculum picks high scores, which would fall by themselves
     when part of them is chance: so samples are compared within quarters of the first scores, and
-    the quarters weigh as much as the trained samples in them.
+    the quarters weigh as much as the trained samples in them.  A few control samples vary little by
+    chance, so their variance is taken over all quarters, and is no less than that of the trained.
     """
     fallen = first - now
     stratum = np.searchsorted(np.quantile(first, [0.25, 0.5, 0.75]), first, side="left")
     is_trained = np.zeros(len(first), dtype=bool)
     is_trained[trained] = True
-    weights, trained_means, control_means, variances = [], [], [], []
-    for each in range(_STRATA):
-        ours = fallen[is_trained & (stratum == each)]
-        control = fallen[is_control & (stratum == each)]
-        if len(ours) and len(control) > 1:
-            weights.append(len(ours))
-            trained_means.append(float(ours.mean()))
-            control_means.append(float(control.mean()))
-            variances.append(float(control.var(ddof=1)) / len(control))
-    if not weights:
+    pairs = [(fallen[is_trained & (stratum == k)], fallen[is_control & (stratum == k)])
+             for k in range(_STRATA)]  # fmt: skip
+    pairs = [(ours, control) for ours, control in pairs if len(ours) and len(control)]
+    if sum(len(control) for _, control in pairs) < 2:
         return None
-    shares = np.array(weights) / sum(weights)
+    of_trained = _variance([ours for ours, _ in pairs])
+    of_control = max(of_trained, _variance([control for _, control in pairs]))
+    shares = np.array([len(ours) for ours, _ in pairs], np.float64)
+    shares /= shares.sum()
+    errors = [of_trained / len(ours) + of_control / len(control) for ours, control in pairs]
     return Progress(
-        float(shares @ trained_means),
-        float(shares @ control_means),
-        math.sqrt(float(shares**2 @ variances)),
+        float(shares @ [ours.mean() for ours, _ in pairs]),
+        float(shares @ [control.mean() for _, control in pairs]),
+        math.sqrt(float(shares**2 @ errors)),
     )
+
+
+def _variance(groups: Sequence[Floats]) -> float:
+    """Within groups, of all together; 0 where none has two members."""
+    degrees = sum(len(each) - 1 for each in groups)
+    squares = sum(float(((each - each.mean()) ** 2).sum()) for each in groups)
+    return squares / degrees if degrees else 0.0

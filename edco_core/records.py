@@ -234,6 +234,8 @@ class Known:
     """Ordinals of the samples whose gradients were measured, ascending."""
     gradients: GradientTerms | None = None
     """The newest measurement of each of them."""
+    rule: Any = None
+    """The section that is in force in the interval; None: what the configuration says."""
 
 
 @dataclass(frozen=True, slots=True)

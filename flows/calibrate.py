@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     from edco_core.loading import ModelHost
 
 _SCORED_SAMPLES = 256
-_STEPS = 12
+_ROUNDS = 12
+"""Of sampling and training on it; where nothing is sampled a round is a step."""
 _NOT_COUNTED = 2
-"""Of the steps, the first ones, in which memory is asked for and kernels are chosen."""
+"""Of the rounds, after the first one: in them memory is asked for and kernels are chosen."""
 
 
 def calibrated(ledger: Ledger, experiment: str, config: Config, inputs: Inputs) -> Cost:
@@ -132,17 +133,42 @@ def _scoring_seconds(config: Config, inputs: Inputs, host: ModelHost, folder: Pa
 def _training_seconds(
     config: Config, inputs: Inputs, host: ModelHost, folder: Path
 ) -> dict[str, float]:
-    """A step, by the median of some; and what an interval takes beside its steps."""
+    """A step, by the median of some; and what an interval takes beside its steps.
+
+    Mean over the intervals where strategies that sample answers in other ways take turns.
+    """
+    parts = [config.curriculum.at(k) for k in range(config.curriculum.intervals)]
+    turns = [part if part.SAMPLES_ANSWERS else None for part in parts]
+    rules: list[Any] = []
+    for rule in turns:
+        if rule not in rules:
+            rules.append(rule)
+    found = [
+        _seconds_under(rule, config, inputs, host, folder / str(number))
+        for number, rule in enumerate(rules)
+    ]
+    return {
+        what: sum(turns.count(rule) * each[what] for rule, each in zip(rules, found, strict=True))
+        / len(turns)
+        for what in ("step", "interval")
+    }
+
+
+def _seconds_under(
+    rule: Any, config: Config, inputs: Inputs, host: ModelHost, folder: Path
+) -> dict[str, float]:
+    """The same where the answers are sampled by this section; None: as TRL does."""
     from edco_core.training import build_trainer, make_plan
 
+    folder.mkdir()
     size = len(inputs.pool)
     one_step = make_plan(config.training, num_intervals=1, samples_per_interval=1)
-    wanted = one_step.slots_per_step * _STEPS / config.training.epochs_per_interval
+    wanted = one_step.slots_per_step * _ROUNDS / config.training.epochs_per_interval
     num_samples = min(size, max(1, round(wanted)))
     plan = make_plan(config.training, num_intervals=1, samples_per_interval=num_samples)
     trainer = build_trainer(
         config.training, inputs.pool, host, plan,
-        curriculum=config.curriculum, run_id="calibration", run_dir=folder, seed=config.run.seed,
+        curriculum=rule, run_id="calibration", run_dir=folder, seed=config.run.seed,
     )  # fmt: skip
     trainer.prepare()
     saved = host.save_start(folder / "checkpoints" / "start")
@@ -159,10 +185,11 @@ def _training_seconds(
             confirm_ownership=lambda: None, should_stop=lambda: False,
             on_progress=_noting(moments, update),
         )  # fmt: skip
-    between = np.diff(moments)[_NOT_COUNTED:]
-    if len(between) == 0:  # a pool of a step or two
+    # Answers are sampled in the first step of a round and trained on in all.
+    of_rounds = np.diff(moments[plan.steps_per_round - 1 :: plan.steps_per_round])[_NOT_COUNTED:]
+    if len(of_rounds) == 0:  # a pool of a round or two
         return {"step": outcome.seconds / len(outcome.steps), "interval": 0.0}
-    step = statistics.median(between.tolist())
+    step = statistics.median(of_rounds.tolist()) / plan.steps_per_round
     return {"step": step, "interval": max(0.0, outcome.seconds - step * len(outcome.steps))}
 
 

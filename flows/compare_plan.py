@@ -73,7 +73,7 @@ class PlannedArm:
         return (
             self.plan.total_steps * self.cost.step
             + intervals * self.cost.interval
-            + num_scorings(self.config, intervals) * self.cost.scoring
+            + len(paid_scorings(self.config, intervals)) * self.cost.scoring
         )
 
 
@@ -156,12 +156,14 @@ def _pools(comparison: Comparison, store_url: str) -> dict[int, Inputs]:
             for seed in comparison.seeds}  # fmt: skip
 
 
-def num_scorings(config: Config, num_intervals: int) -> int:
-    """How often a strategy pays for scoring the pool: for the intervals whose scores it looks at.
+def paid_scorings(config: Config, num_intervals: int) -> set[int]:
+    """The intervals whose scoring a strategy pays for: those whose scores it looks at.
 
     The loop scores the pool at every interval for the ledger's sake, whoever looks at it.
     """
-    return {"never": 0, "first": 1, "always": num_intervals}[config.curriculum.uses_scores()]
+    curriculum = config.curriculum.model_copy(update={"intervals": num_intervals})
+    looked_at: set[int] = curriculum.looks_at(range(num_intervals))
+    return looked_at
 
 
 def _planned_arm(arm: Arm, inputs: Inputs, comparison: Comparison, measure: Measure) -> PlannedArm:
@@ -204,7 +206,7 @@ def _room(curriculum: Any, pool_size: int) -> int:
     low, high = 0, pool_size + 1
     while high - low > 1:
         middle = (low + high) // 2
-        asked = curriculum.model_copy(update={"top_n": middle})
+        asked = curriculum.with_count(middle)
         try:
             asked.count(pool_size)
             check_room(asked, pool_size)

@@ -14,7 +14,7 @@ import numpy as np
 
 from edco_core.records import ComparisonRow
 from edco_core.statistics import Estimate, compare_paired, estimate, holm
-from flows.compare_plan import Planned, PlannedArm, PlannedRun, num_scorings
+from flows.compare_plan import Planned, PlannedArm, PlannedRun, paid_scorings
 from flows.display import number
 from flows.reading import Answer, live_status
 from storage import Ledger, queries
@@ -224,11 +224,11 @@ def _run_result(
     arm = next(each for each in planned.arms if each.label == run.label)
     intervals = queries.intervals(ledger, run.run_id)
     evaluations = queries.evaluations(ledger, run.run_id)
-    num_paid = num_scorings(arm.config, len(intervals))
+    paid_for = paid_scorings(arm.config, len(intervals))
     seconds = scoring = 0.0
     points = [Point(0, 0.0, known["baseline_metric"])]
     for k, row in enumerate(intervals):
-        paid = row["scoring_seconds"] if k < num_paid else 0.0
+        paid = row["scoring_seconds"] if k in paid_for else 0.0
         scoring += paid
         seconds += paid + row["selection_seconds"] + row["training_seconds"]
         if row["metric"] is not None:

@@ -56,6 +56,7 @@ def watch(
         ],
         policy_entropy_share=training.entropy_alarm if isinstance(training, GrpoSection) else 0.0,
         progress=_progress(run, interval, control),
+        earlier=run.ledger.alarms(run.run_id),
     )
     return alarms_of(guard, watched, is_last=interval == run.plan.num_intervals - 1)
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from edco_core.config import parse_config, with_overrides
 from edco_core.config_curriculum import check_categories
+from edco_core.config_guard import check_room
 from edco_core.curriculum import choose_curriculum, generator_from
 from edco_core.errors import InputError
 from flows.evidence import LedgerEvidence, kept_samples
@@ -54,6 +55,7 @@ def replay_run(
     config = parse_config(values, source=f"curriculum of run {run_id}")
     same_rule = values["curriculum"] == state.config["curriculum"]
     num_samples = config.curriculum.count(pool_size)
+    check_room(config.curriculum, pool_size)
     samples, num_intervals = kept_samples(ledger, state.dataset_id), config.curriculum.intervals
     check_categories(config.curriculum, samples)
     alarms = ledger.alarms(run_id) if same_rule else ()

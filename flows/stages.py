@@ -24,6 +24,7 @@ from edco_core.checkpoints import (
 from edco_core.collapse import collapsed
 from edco_core.config import GrpoSection
 from edco_core.curriculum import Ranking, choose_curriculum, derive_generator
+from edco_core.curriculum.guarded import rule_after
 from edco_core.errors import LedgerError, StopRequested
 from edco_core.records import BASELINE_INTERVAL, Checkpoint, Evaluation, Known, ScoreHistory
 from edco_core.rewards import judges_usage
@@ -183,10 +184,15 @@ def train_interval(run: OpenRun, interval: int) -> None:
 
 def _known(run: OpenRun, interval: int) -> Known | None:
     """What a strategy that also samples answers may decide by."""
-    if not run.config.curriculum.at(interval).SAMPLES_ANSWERS:
+    section = run.config.curriculum
+    if not section.at(interval).SAMPLES_ANSWERS:
         return None
+    earlier = [alarm for alarm in run.ledger.alarms(run.run_id) if alarm.interval < interval]
+    rule = rule_after(section, earlier).at(interval)
+    if not rule.SAMPLES_ANSWERS:  # the guard has fallen back
+        return Known(None, rule=rule)
     measured, gradients = run.ledger.gradient_terms(run.run_id, interval) or (None, None)
-    return Known(run.ledger.beliefs(run.run_id, interval), measured, gradients)
+    return Known(run.ledger.beliefs(run.run_id, interval), measured, gradients, rule)
 
 
 def finish(run: OpenRun) -> None:

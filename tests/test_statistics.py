@@ -9,6 +9,12 @@ import pytest
 from edco_core.statistics import compare_paired, estimate, holm, sign_flip_p
 
 
+def test_a_share_of_drawn_flips_is_never_nothing() -> None:
+    p = sign_flip_p([1.0] * 25)
+    assert p is not None
+    assert 0 < p <= 2**-19
+
+
 def test_the_interval_is_students_t_of_the_tables() -> None:
     found = estimate([1.0, 2.0, 3.0])
     # Standard deviation 1, and 4.303 is the quantile of two degrees of freedom.

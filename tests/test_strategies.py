@@ -12,6 +12,7 @@ from strategies import answered, section_of, some_evidence, some_scores
 
 from edco_core.config import parse_config
 from edco_core.config_curriculum import check_categories
+from edco_core.config_guard import check_room
 from edco_core.curriculum import KnownEvidence, build_strategy, derive_generator
 from edco_core.curriculum.bandit import draw_slots
 from edco_core.curriculum.base import highest, rank_descending, ranks_of
@@ -277,6 +278,7 @@ def test_mtld_is_words_per_factor_forwards_and_backwards() -> None:
 
 
 def test_words_are_split_in_any_script_and_statistics_are_of_both_texts() -> None:
+    assert words("GPU显存eth0接口") == ["gpu", "显", "存", "eth0", "接", "口"]
     assert words("Port Gi0/1 日本 down!") == ["port", "gi0", "/", "1", "日", "本", "down", "!"]
     # the tokens of both are ab, 1, !, x2; "AB 1! X2" has eight characters
     mtld_of_four = np.log1p(4)
@@ -396,6 +398,33 @@ def test_each_interval_is_selected_by_its_stage() -> None:
     assert rules == ["random", "random", "edco", "edco"]
 
 
+@pytest.mark.parametrize(
+    ("types", "looked_at"),
+    [
+        (["random", "random"], set()),
+        (["edco", "random"], {0, 1}),
+        (["random", "edco"], {2, 3}),
+        (["random", "static_entropy"], {0}),
+        (["random", "late_learned"], {0, 1, 2, 3}),
+    ],
+)
+def test_of_scores_stages_look_at_what_their_strategies_do(
+    types: list[str], looked_at: set[int]
+) -> None:
+    first, second = ({"type": each} for each in types)
+    parts = [{"until": 0.5, "strategy": first}, {"strategy": second}]
+    assert parse_config(stages(stages=parts)).curriculum.looks_at(range(4)) == looked_at
+
+
+def test_stages_of_another_number_of_samples_refuse_what_any_of_them_cannot_do() -> None:
+    band = {"type": "entropy_band", "low": 0.2, "high": 0.65}
+    parts = [{"until": 0.5, "strategy": {"type": "random"}}, {"strategy": band}]
+    curriculum = parse_config(stages(stages=parts, guard={"control_share": 0.2})).curriculum
+    with pytest.raises(ConfigError, match=r"keeps 200 apart"):
+        check_room(curriculum.with_count(440), 1000)
+    check_room(curriculum.with_count(360), 1000)
+
+
 def test_what_a_stage_remembers_is_its_own_and_kept_by_the_others() -> None:
     settings = {
         "intervals": 3,
@@ -420,7 +449,7 @@ def test_what_a_stage_remembers_is_its_own_and_kept_by_the_others() -> None:
 def test_stages_read_from_a_ledger_are_those_that_were_written() -> None:
     config = parse_config(stages())
     assert parse_config(config.for_ledger()).curriculum == config.curriculum
-    assert config.curriculum.uses_scores() == "always"
+    assert config.curriculum.looks_at(range(4)) == {2, 3}
     assert config.curriculum.ends() == [2, 4]
 
 

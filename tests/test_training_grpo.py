@@ -11,7 +11,7 @@ import pytest
 import torch
 from test_training_sft import Loop, make_pool, stop_after
 
-from edco_core.config import GrpoSection, LoraSection
+from edco_core.config import GrpoSection, LoraSection, RandomSection
 from edco_core.config_curriculum import StagesSection
 from edco_core.config_rewarded import (
     CuresSection,
@@ -321,6 +321,14 @@ def test_gradients_are_those_of_the_answers_and_measuring_leaves_no_trace(
     assert outcome.rollouts.gradients is not None
     is_mixed = (outcome.rollouts.n_correct > 0) & (outcome.rollouts.n_correct < outcome.rollouts.n)
     assert np.array_equal(~np.isnan(outcome.rollouts.gradients.gap), is_mixed)
+
+
+def test_answers_are_sampled_by_the_rule_that_is_in_force(new_loop: Callable[..., Loop]) -> None:
+    loop = new_loop("run", curriculum=ShuffleR1Section(), known=Known(None, rule=RandomSection()))
+    rollouts = loop.train(0, loop.start()).rollouts
+    assert rollouts is not None
+    assert rollouts.n_trained is not None
+    assert set(rollouts.n_trained.tolist()) == {ANSWERS}  # not the pairs of shuffle_r1
 
 
 def test_a_rule_of_the_curriculum_decides_what_a_step_trains_on(

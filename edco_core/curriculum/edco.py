@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,10 +23,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from edco_core.curriculum.evidence import Evidence
-    from edco_core.records import BoolArray, Floats, Ints, Selection
+    from edco_core.records import Floats, Ints, Selection
 
-    Members = dict[str, BoolArray]
-    """Categories that had their limit, and who is in them."""
+    Members = dict[str, Ints]
+    """Categories that had their limit, and where their samples are."""
 
 
 class EdcoStrategy(Strategy[EdcoSection]):
@@ -74,6 +75,7 @@ class EdcoStrategy(Strategy[EdcoSection]):
             logits = _logits(keys, facts)
             keys = logits + rng.gumbel(size=len(candidates))
         full: Members = {}
+        full_codes: list[int] = []
         if settings.max_category_share is None:
             drawn = highest(keys, num_samples - num_random)
         else:
@@ -81,7 +83,8 @@ class EdcoStrategy(Strategy[EdcoSection]):
             names, codes = evidence.samples.categories.names, evidence.samples.categories.codes
             codes = codes[candidates]
             drawn = highest_within(keys, num_samples - num_random, codes, most)
-            full = {names[code]: codes == code for code in full_categories(codes, drawn, most)}
+            full_codes = full_categories(codes, drawn, most)
+            full = _members(codes, full_codes, names)
             facts |= {"category_limit": most, "full": dict.fromkeys(full)}
         if temperature > 0:
             facts |= _races(logits, drawn, full)
@@ -91,7 +94,7 @@ class EdcoStrategy(Strategy[EdcoSection]):
             drawn = np.concatenate([drawn, rng.permutation(others)[:num_random]])
         probabilities = None
         if temperature > 0:
-            members = {name: is_member[drawn] for name, is_member in full.items()}
+            members = _members(codes[drawn], full_codes, names) if full_codes else {}
             probabilities = _chances(logits[drawn], facts, members)
         elif num_random:
             is_random = np.arange(num_samples) >= num_samples - num_random
@@ -149,8 +152,16 @@ def inclusion_probability(
 
     ``categories``, of the same shape: their names, where categories were limited.
     """
-    members = {} if categories is None else {n: categories == n for n in facts.get("full", {})}
+    full = facts.get("full", {})
+    members = {} if categories is None else {n: np.flatnonzero(categories == n) for n in full}
     return _chances(_logits(scores, facts), facts, members)
+
+
+def _members(codes: Ints, wanted: Iterable[int], names: Sequence[str]) -> Members:
+    """Places of each category's samples, found for all categories in one pass."""
+    by_code = np.argsort(codes, kind="stable")
+    ends = np.cumsum(np.bincount(codes + 1, minlength=len(names) + 1))  # -1: without a category
+    return {names[code]: by_code[ends[code] : ends[code + 1]] for code in wanted}
 
 
 def _races(logits: Floats, drawn: Ints, full: Members) -> dict[str, Any]:
@@ -158,17 +169,17 @@ def _races(logits: Floats, drawn: Ints, full: Members) -> dict[str, Any]:
     is_drawn, is_free = np.zeros(len(logits), bool), np.ones(len(logits), bool)
     is_drawn[drawn] = True
     times = {}
-    for name, is_member in full.items():
-        is_free &= ~is_member
-        times[name] = race_time(logits[is_member], int(is_drawn[is_member].sum()))
+    for name, members in full.items():
+        is_free[members] = False
+        times[name] = race_time(logits[members], int(is_drawn[members].sum()))
     common = race_time(logits[is_free], int(is_drawn[is_free].sum()))
     return {"race_time": common, "full": times} if full else {"race_time": common}
 
 
 def _chances(logits: Floats, facts: dict[str, Any], members: Members) -> Floats:
     chances = chances_to_win(logits, facts["race_time"])
-    for name, is_member in members.items():
-        chances[is_member] = chances_to_win(logits[is_member], facts["full"][name])
+    for name, own in members.items():
+        chances[own] = chances_to_win(logits[own], facts["full"][name])
     by_chance: float = facts.get("random_chance", 0.0)
     return chances + (1 - chances) * by_chance
 

@@ -45,7 +45,7 @@ class Samples:
     def only(self, ordinals: Ints) -> Samples:
         """A part of the pool, as if it were all of it; asked for again, the same object."""
         if self._part is None or not np.array_equal(self._part[0], ordinals):
-            self._part = (ordinals, Samples(lambda names: self._read(names).take(ordinals)))
+            self._part = (ordinals, Samples(lambda names: _large(self._read(names)).take(ordinals)))
         return self._part[1]
 
     @cached_property
@@ -161,6 +161,15 @@ class KnownEvidence(Evidence):
 
     def rollouts_at(self, interval: int) -> RolloutGroups | None:
         return self.earlier_rollouts[interval]
+
+
+def _large(table: pa.Table) -> pa.Table:
+    """The same with texts of any size together: taking rows makes one array of a column."""
+    large = [
+        field.with_type(pa.large_string()) if field.type == pa.string() else field
+        for field in table.schema
+    ]
+    return table.cast(pa.schema(large))
 
 
 def _no_samples(names: Sequence[str]) -> pa.Table:

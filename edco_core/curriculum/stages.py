@@ -32,7 +32,7 @@ class StagesStrategy(Strategy[StagesSection]):
         seen = copy.copy(evidence)
         seen.state = evidence.state.get(str(number), {})
         strategy = build_strategy(self.settings.stages[number].strategy)
-        made = strategy.choose(seen, num_samples, rng)
+        made = strategy.select(seen, num_samples, rng)
         return replace(
             made,
             facts={**made.facts, "stage": number},

@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from edco_core.records import Floats
 
-_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|\w+|[^\w\s]")
+_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|(?:(?![\u3040-\u30ff\u3400-\u9fff])\w)+|[^\w\s]")
 MTLD_THRESHOLD = 0.72
 _KINDS: tuple[Callable[[str], bool], ...] = (
     str.isdigit,
@@ -39,7 +39,8 @@ def mtld(tokens: Sequence[str]) -> float:
     """Measure of textual lexical diversity (McCarthy and Jarvis, 2010): words per factor, a factor
     being as many as it takes for the share of different ones to fall below 0.72.
 
-    Mean of reading forwards and backwards; the number of words where none ever comes again.
+    Mean of reading forwards and backwards; the number of words where none ever comes again, as
+    usual, though that is less than a longer text with one word twice gets.
     """
     return (_one_way(tokens) + _one_way(tokens[::-1])) / 2
 

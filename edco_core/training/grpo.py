@@ -104,9 +104,10 @@ class GrpoTrainer(IntervalTrainer[GrpoSection]):
 
     def _begin(self, span: Span, order: Ints, saved: Path | None, known: Known | None) -> None:
         self._span, self._order, self._known = span, order, known
-        self._sampling = build_sampling(
-            self._settings, self._curriculum and self._curriculum.at(span.interval)
-        )
+        rule = known.rule if known is not None else None
+        if rule is None and self._curriculum is not None:
+            rule = self._curriculum.at(span.interval)
+        self._sampling = build_sampling(self._settings, rule)
         self._log = RolloutLog(keep_texts=self._settings.keep_rollout_texts)
         if saved is not None:
             self._log.load(saved)
