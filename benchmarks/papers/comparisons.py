@@ -206,11 +206,11 @@ ANALYSES: dict[str, tuple[str, Sequence[Variant]]] = {
         ],
     ),
     "reinforcement-gsm8k": (
-        "the same on lines of gsm8k's worked answers",
+        "some of them in GRPO, on lines of gsm8k's worked answers",
         [
             Variant(
                 "reinforcement, gsm8k, equal steps",
-                [*FEW, *BASELINES, "sec", "cures"],
+                [*FEW, "sec", "cures"],
                 _GRPO_LINES,
                 task=CALCULATIONS,
                 num_start=1000,
