@@ -218,7 +218,8 @@ class SampleReader:
         ):
             expected = "text or an integer" if is_id else "text or a number"
             raise BadRowError(f"{column}: {shown(value)} came. Expected {expected}.")
-        return str(value)
+        # Never 1e-05, which no reward reads as a number.
+        return str(value) if isinstance(value, int) else format(Decimal(str(value)), "f")
 
 
 def _missing(field: str, column: str, row: dict[str, Any]) -> str:

@@ -216,7 +216,17 @@ def test_nulls_that_a_columnar_format_fills_in_are_no_content(write: Write, tmp_
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [("72", "72"), (72, "72"), (72.0, "72"), (0.5, "0.5"), (-3, "-3"), (None, None), ("", None)],
+    [
+        ("72", "72"),
+        (72, "72"),
+        (72.0, "72"),
+        (0.5, "0.5"),
+        (-3, "-3"),
+        (None, None),
+        ("", None),
+        (0.00001, "0.00001"),
+        (1e22, "10000000000000000000000"),
+    ],
 )
 def test_answer_and_category_become_text(write: Write, value: Any, text: str | None) -> None:
     row = only(

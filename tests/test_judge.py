@@ -183,6 +183,24 @@ class TestNoVerdict:
         found = score(built(judge, on_error="zero"), "a", "too long")
         assert (found.total.tolist(), found.num_zeroed) == ([1, 0], 1)
 
+    def test_it_stays_so_for_a_run_that_is_carried_on(self, judge: Judge, tmp_path: Path) -> None:
+        judge.always = lambda text: (400, {}) if text.endswith("long") else None
+        score(built(judge, tmp_path, on_error="zero"), "a", "too long")
+        again = built(judge, tmp_path, on_error="zero")
+        assert score(again, "a", "too long").total.tolist() == [1, 0]
+        assert score(again, "a", "as long").total.tolist() == [1, 0]  # alone, of those not known
+        assert len(judge.asked) == 3
+        # To whom a refusal is an error it is not one for good.
+        judge.always = lambda text: None
+        assert score(built(judge, tmp_path), "a", "too long").total.tolist() == [1, 1]
+
+    def test_many_that_are_refused_and_none_that_is_not_are_the_judge_s(self, judge: Judge) -> None:
+        asking = built(judge, on_error="zero")
+        score(asking, "a")
+        judge.always = lambda text: (400, {})
+        with pytest.raises(JudgeDownError, match="refuses every request: 400"):
+            score(asking, *"abcde")
+
 
 class TestTrouble:
     @pytest.mark.parametrize("status", [429, 500, 503, 408])

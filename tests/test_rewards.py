@@ -156,7 +156,28 @@ def test_exact_match_trims_white_space_and_nothing_else(
         ("no number", "7", False),
         ("", "7", False),
         ("7", None, False),
-        ("9" * 400, "8" * 400, False),  # too large for a float, and not equal for that
+        ("9" * 400, "8" * 400, False),
+        ("9" * 5000, "9" * 5000, False),  # too large to be worked with
+        ("1e999999999", "1e999999999", False),
+        ("9007199254740993", "9007199254740992", False),  # equal as floats
+        ("1e6", "1000000", True),
+        ("1e6", "5e6", False),
+        ("6.02 × 10^23", "6.02e23", True),
+        (r"6.02 \times 10^{23}", "6.02e23", True),
+        ("−5", "-5", True),  # a typographic minus
+        ("−5", "5", False),
+        ("20−5", "5", True),
+        ("-$5", "-5", True),
+        ("1/4", "3/4", False),
+        ("3/4", "0.75", True),
+        (r"\frac{3}{4}", "0.75", True),
+        ("1/0", "0", False),
+        ("on 5/17/2024", "2024", True),
+        ("48/2=24", "24", True),
+        ("1{,}234", "1234", True),
+        ("5 km^2", "5", True),
+        ("5 m2", "5", True),
+        ("Rs.500", "500", True),
     ],
 )
 def test_numeric_compares_last_numbers(generated: str, answer: str | None, same: bool) -> None:
@@ -166,6 +187,9 @@ def test_numeric_compares_last_numbers(generated: str, answer: str | None, same:
 def test_numeric_allows_a_difference_up_to_the_tolerance() -> None:
     near = {"type": "numeric", "tolerance": 0.25}
     assert [value(near, text) for text in ("7.25", "6.75", "7.26")] == [1, 1, 0]
+    # As decimals: in binary the one difference is above 0.01, the other below.
+    for pair in (("0.31", "0.30"), ("1.01", "1.00"), ("5.21", "5.2")):
+        assert value({"type": "numeric", "tolerance": 0.01}, pair[0], answer=pair[1]) == 1
 
 
 def test_a_tag_narrows_what_is_compared_to_the_last_one_that_is_closed() -> None:
@@ -210,6 +234,15 @@ QUESTION = "Which planet is the largest?\nA) Mars\nB) Jupiter\nC) Jupiter II\n(D
         ("A good one would be hard to name", False),
         ("The answer is a planet", False),
         ("so the answer is: b.", True),
+        ("Answer: B. Option A is too small.", True),  # an answer before what is said of others
+        ("The answer is (A), since option B is none", False),
+        ("I take option B", True),
+        ("**Answer:** B", True),
+        ("**Final Answer**: **B**", True),
+        ("The answer is $B$.", True),
+        ('The answer is "B"', True),
+        ("答案：B", True),
+        ("B\n\nMars is smaller than Jupiter", True),
         ("Mars or Jupiter", False),  # two options: no choice
         ("Jupiter II", False),
         ("Banana", False),
@@ -225,6 +258,20 @@ def test_choice_finds_the_option_that_was_chosen(text: str, right: bool) -> None
 def test_choice_takes_the_whole_text_for_an_option_before_it_looks_for_one_inside() -> None:
     assert value({"type": "choice"}, "Jupiter II", prompt=QUESTION, answer="C") == 1
     assert value({"type": "choice"}, "It is Jupiter II", prompt=QUESTION, answer="C") == 0
+
+
+def test_choice_knows_options_that_begin_with_a_letter_and_a_full_stop() -> None:
+    prompt = "Which?\nA) E. coli\nB) C. difficile\nC) S. aureus\nAnswer:\nA: Let's think."
+    for text, chosen in [("C. difficile", "B"), ("B", "B"), ("C", "C"), ("S. aureus", "C")]:
+        assert [value({"type": "choice"}, text, prompt=prompt, answer=each) for each in "ABC"] == [
+            each == chosen for each in "ABC"
+        ], text
+
+
+def test_choice_reads_options_on_one_line() -> None:
+    prompt = "x = ?\n(A) $2$ (B) $3$ (C) $4$"
+    assert value({"type": "choice"}, "$3$", prompt=prompt, answer="B") == 1
+    assert value({"type": "choice"}, "$4$", prompt=prompt, answer="B") == 0
 
 
 def test_choice_takes_an_article_for_no_letter() -> None:

@@ -10,25 +10,30 @@ from edco_core.rewards.base import Answered, ComparingReward
 
 # "B) text", "(B) text", "B. text", "B: text" on a line of its own.
 _OPTION = re.compile(r"^[ \t]*\(?([A-Z])[).:][ \t]*(\S.*?)[ \t]*$", re.MULTILINE)
+# The same, one after the other on a line.
+_NEXT_ON_LINE = re.compile(r"(?<=\S)[ \t]+(?=\([B-Z]\)[ \t]*\S)")
+_ON_LINE = re.compile(r"^[ \t]*\(A\)[ \t]*\S.*\(B\).*$", re.MULTILINE)
 _LETTER_ALONE = re.compile(r"\W*([A-Za-z])\W*")
+_FIRST_LINE = re.compile(r"[^\w\n]*([A-Z])[^\w\n]*\n")
 _LETTER_IN_FRONT = re.compile(r"\s*[*_]*\(?([A-Z])[).:]")
 _BOXED = re.compile(r"\\boxed\{(?:\\text\{)?\s*\(?([A-Za-z])\)?\s*\}")
 # A small letter only at the end: "the answer is a planet" names no option.
-_STATED = re.compile(
-    r"(?i:\b(?:answer|option|choice)\b(?:\s+is)?)\s*:?\s*[*_]*\(?"
-    r"([A-Z](?![\w'])|[a-z](?=[).*_]*\s*$))"
-)
+_BETWEEN = r"(?:[\s*_:\uff1a=\"'`$\[({]|\\[(]|\\text\{|(?i:\bis\b)|是|为)*"
+_LETTER = r"([A-Z](?![\w'])|[a-z](?=[\W_]*$))"
+_STATED_ANSWER = re.compile(rf"(?:(?i:\banswer\b)|答案){_BETWEEN}{_LETTER}")
+_STATED_OPTION = re.compile(rf"(?i:\b(?:option|choice)\b){_BETWEEN}{_LETTER}")
 _IN_BRACKETS = re.compile(r"\(([A-Z])\)")
 
 
 class ChoiceReward(ComparingReward[ChoiceSection]):
     """1 when the text chooses the expected option.
 
-    Options are the prompt's lines such as ``B) text``; a letter that is none of them counts as no
-    choice.  In the text the first of these that is there decides: the last ``\\boxed{B}``; the last
-    ``answer is B``, ``Answer: (B)`` or ``option B``; the text is a letter, or has one in front
-    (``B) …``); it is an option's text; it holds exactly one option's text; the last ``(B)``.
-    Expected is a letter, or an option's text.
+    Options are the prompt's lines such as ``B) text``, or ``(A) one (B) two`` on one; a letter that
+    is none of them counts as no choice.  In the text the first of these that is there decides: the
+    last ``\\boxed{B}``; the last ``answer is B`` or ``**Answer:** (B)``; the last ``option B``; the
+    text is a letter, or an option's text; its first line is a letter; it has one in front
+    (``B) …``); it holds exactly one option's text; the last ``(B)``.  Expected is a letter, or an
+    option's text.
     """
 
     def is_right(self, given: str, answered: Answered) -> bool:
@@ -49,14 +54,18 @@ class ChoiceReward(ComparingReward[ChoiceSection]):
 
 
 def options_of(prompt: str) -> dict[str, str]:
-    """Letter to text, of the last list in the prompt that begins with A."""
-    options: dict[str, str] = {}
+    """Letter to text, of the last list in the prompt that begins with A.
+
+    One of a single entry is none where there is a longer one: ``A:`` before the answer.
+    """
+    prompt = _ON_LINE.sub(lambda line: _NEXT_ON_LINE.sub("\n", line[0]), prompt)
+    lists: list[dict[str, str]] = [{}]
     for letter, text in _OPTION.findall(prompt):
         if letter == "A":
-            options = {}
-        if letter == chr(ord("A") + len(options)):
-            options[letter] = text
-    return options
+            lists.append({})
+        if letter == chr(ord("A") + len(lists[-1])):
+            lists[-1][letter] = text
+    return next((each for each in reversed(lists) if len(each) > 1), lists[-1])
 
 
 def chosen_letter(text: str, options: Mapping[str, str]) -> str | None:
@@ -66,16 +75,19 @@ def chosen_letter(text: str, options: Mapping[str, str]) -> str | None:
         letter = letter.upper()
         return letter if not options or letter in options else None
 
-    for stated in (_BOXED, _STATED):
+    for stated in (_BOXED, _STATED_ANSWER, _STATED_OPTION):
         if found := [letter for each in stated.findall(text) if (letter := known(each))]:
             return found[-1]
-    for whole, pattern in ((True, _LETTER_ALONE), (False, _LETTER_IN_FRONT)):
-        match = pattern.fullmatch(text) if whole else pattern.match(text)
-        if match and (letter := known(match[1])):
-            return letter
+    if (match := _LETTER_ALONE.fullmatch(text)) and (letter := known(match[1])):
+        return letter
     plain = _normalised(text)
     texts = {letter: _normalised(option) for letter, option in options.items()}
     same = [letter for letter, option in texts.items() if option and option == plain]
+    if len(same) == 1:
+        return same[0]
+    for pattern in (_FIRST_LINE, _LETTER_IN_FRONT):
+        if (match := pattern.match(text)) and (letter := known(match[1])):
+            return letter
     held = same or [
         letter
         for letter, option in texts.items()

@@ -31,6 +31,8 @@ _TRY_AGAIN = frozenset({408, 409, 425, 429})
 """And all from 500 on."""
 _THIS_REQUEST = frozenset({400, 413, 422})
 """What is wrong may be this request alone, such as a text beyond the judge's context."""
+_MAY_BE_THEIRS = 3
+"""So many texts that a judge refuses may be all that a batch had left to ask; more are not."""
 _LONGEST_WAIT_S = 60.0
 
 
@@ -82,7 +84,9 @@ class LlmJudgeReward(ComparingReward[LlmJudgeSection]):
             if key is None or text is None:
                 continue
             found = self._verdicts.find(key)
-            if found is None:
+            # A zero of before stays one, so that a run carried on is as if it had not stopped.
+            is_zero = self.settings.on_error == "zero" and self._verdicts.was_refused(key)
+            if found is None and not is_zero:
                 missing[key] = text
             else:
                 known[key] = found
@@ -107,7 +111,7 @@ class LlmJudgeReward(ComparingReward[LlmJudgeSection]):
     def _ask_all(self, texts: dict[str, str]) -> dict[str, bool | None]:
         """Verdicts by key.  Those that came are kept, even if others do not come."""
         found: dict[str, bool | None] = {}
-        refusals: list[str] = []
+        refusals: dict[str, str] = {}
         stop = threading.Event()
         settings = self.settings
         with httpx.Client(headers=self._headers, timeout=settings.timeout_s) as client:
@@ -119,7 +123,7 @@ class LlmJudgeReward(ComparingReward[LlmJudgeSection]):
                 for future in as_completed(asked):
                     answer = future.result()
                     if isinstance(answer, str):
-                        refusals.append(answer)
+                        refusals[asked[future]] = answer
                         found[asked[future]] = None
                     else:
                         self._verdicts.add(asked[future], self._settings_hash, answer)
@@ -127,8 +131,11 @@ class LlmJudgeReward(ComparingReward[LlmJudgeSection]):
             finally:
                 stop.set()
                 pool.shutdown(cancel_futures=True)
-        if len(refusals) == len(texts):
-            raise self._down(f"refuses every request: {refusals[0]}")
+        is_all = len(refusals) == len(texts)
+        if is_all and (len(texts) > _MAY_BE_THEIRS or not self.usage.num_requests):
+            reason = next(iter(refusals.values()))
+            raise self._down(f"refuses every request: {reason}")
+        self._verdicts.add_refusals(refusals)
         return found
 
     def _ask(self, client: httpx.Client, text: str, stop: threading.Event) -> Verdict | str:

@@ -2,25 +2,45 @@
 
 from __future__ import annotations
 
-import math
 import re
+from decimal import Decimal
+from fractions import Fraction
 
 from edco_core.config_rewards import NumericSection
 from edco_core.rewards.base import Answered, ComparingReward
 
 # A sign right after a digit joins two numbers (20-5, 2024-05-17); a comma belongs to a number only
 # before three digits.
-_NUMBER = re.compile(r"(?:(?<!\d)[-+])?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)")
+_NUMBER = re.compile(
+    r"(?:(?<!\d)(?P<sign>[-+])[$€£¥]?)?"
+    r"(?P<value>(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|(?<!\w)\.\d+)"
+    r"(?:[eE](?P<exponent>[-+]?\d+)(?!\w)"
+    r"|\s*(?:×|x|\*|·|\\times|\\cdot)\s*10\s*(?:\^|\*\*)\s*\{?(?P<power>[-+]?\d+)\}?"
+    r"|/(?P<below>\d+(?:\.\d+)?)(?![\d/]))?"
+)
+_SAME = str.maketrans({"\u2212": "-", "\u2013": "-"})
+"""Minus sign and en dash."""
+_THOUSANDS = re.compile(r"(?<=\d)(?:\{,\}|\\,)(?=\d{3})")
+_FRACTION = re.compile(r"\\[dt]?frac\{\s*(\d+)\s*\}\{\s*(\d+)\s*\}")
+_UNIT_POWER = re.compile(
+    r"(?<=[A-Za-z])(?:\^\{?-?\d+\}?)|(?<=\b(?:mm|cm|dm|km|in|ft|yd|mi))[23]\b|(?<=\bm)[23]\b"
+)
+_MOST_DIGITS = 400
 
 
 class NumericReward(ComparingReward[NumericSection]):
-    """1 when the last number of the text is the last of what is expected; commas are ignored."""
+    """1 when the last number of the text is the last of what is expected.
+
+    Numbers are such as ``-1,234.50``, ``-$5``, ``1e6``, ``6.02 × 10^23`` and ``3/4``, and compared
+    exactly; powers of units (``5 km^2``) are none.
+    """
 
     def is_right(self, given: str, answered: Answered) -> bool:
         found, expected = last_number(given), last_number(self.expected(answered))
         if found is None or expected is None:
             return False
-        return abs(found - expected) <= self.settings.tolerance
+        # By its decimal digits, so that 0.31 is within 0.01 of 0.30.
+        return abs(found - expected) <= Fraction(Decimal(repr(self.settings.tolerance)))
 
     def problem(self, asked: Answered) -> str | None:
         if last_number(self.expected(asked)) is not None:
@@ -29,8 +49,23 @@ class NumericReward(ComparingReward[NumericSection]):
         return f"{field}: {self.expected(asked)!r} came, in which there is no number"
 
 
-def last_number(text: str) -> float | None:
-    """None where there is none, or where it is too large to be told from others."""
-    numbers = _NUMBER.findall(text)
-    number = float(numbers[-1].replace(",", "")) if numbers else math.inf
-    return number if math.isfinite(number) else None
+def last_number(text: str) -> Fraction | None:
+    """None where there is none, or where it is too large to be worked with."""
+    text = _FRACTION.sub(r"\1/\2", _THOUSANDS.sub(",", text.translate(_SAME)))
+    found = list(_NUMBER.finditer(_UNIT_POWER.sub("", text)))
+    if not found or len((match := found[-1])[0]) > _MOST_DIGITS:
+        return None
+    value = Fraction(Decimal(match["value"].replace(",", "")))
+    exponent = int(match["exponent"] or match["power"] or 0)
+    if abs(exponent) > _MOST_DIGITS:
+        return None
+    value *= Fraction(10) ** exponent
+    if match["below"]:
+        below = Fraction(match["below"])
+        if match.string[match.start() - 1 : match.start()] == "/":  # a date, or a path
+            value = below
+        elif below == 0:
+            return None
+        else:
+            value /= below
+    return -value if match["sign"] == "-" else value

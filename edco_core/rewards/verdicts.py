@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import weakref
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ CREATE TABLE IF NOT EXISTS verdicts (
     output_tokens INTEGER NOT NULL
 )
 """
+_REFUSALS = "CREATE TABLE IF NOT EXISTS refusals (asked TEXT PRIMARY KEY)"
 _INDEX = "CREATE INDEX IF NOT EXISTS by_content ON verdicts (asked) WHERE verdict IS NOT NULL"
 
 
@@ -47,6 +49,7 @@ class Verdicts:
         weakref.finalize(self, self._connection.close)
         with self._connection as connection:
             connection.execute(_TABLE)
+            connection.execute(_REFUSALS)
             connection.execute(_INDEX)
 
     def find(self, asked: str) -> bool | None:
@@ -62,6 +65,17 @@ class Verdicts:
             connection.execute(
                 "INSERT INTO verdicts VALUES (?, ?, ?, ?, ?)",
                 (asked, settings, verdict.is_right, verdict.input_tokens, verdict.output_tokens),
+            )
+
+    def was_refused(self, asked: str) -> bool:
+        """Whether the judge would not answer the very same question."""
+        sql = "SELECT 1 FROM refusals WHERE asked = ?"
+        return self._connection.execute(sql, (asked,)).fetchone() is not None
+
+    def add_refusals(self, asked: Iterable[str]) -> None:
+        with self._connection as connection:
+            connection.executemany(
+                "INSERT OR IGNORE INTO refusals VALUES (?)", [(each,) for each in asked]
             )
 
     def totals(self, settings: str) -> tuple[int, int, int]:
