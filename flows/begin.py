@@ -113,8 +113,8 @@ def find_work(config: Config, run_id: str | None, own_id: str, when_finished: Wh
     """A new run, one to carry on, or none: what the ledger says about this configuration.
 
     A run is carried on when ``run_id`` names it, when it is this flow run's own (``own_id``; a
-    retry), or when it was begun with the same configuration on the same data and base model.  The
-    same, but finished, is skipped unless ``when_finished`` is "again".
+    retry), or, where no run is named, when it was begun with the same configuration on the same
+    data and base model.  The same, but finished, is skipped unless ``when_finished`` is "again".
     """
     from flows.open_run import get_open_run, is_open
 
@@ -127,7 +127,7 @@ def find_work(config: Config, run_id: str | None, own_id: str, when_finished: Wh
             return _carry_on(store_url, named, known[named], "named" if run_id else "a retry")
     inputs = load_inputs(config, store_url)
     own_id = run_id or own_id
-    for same_id, status in known.items():
+    for same_id, status in () if run_id else known.items():
         if not _is_same(store_url, same_id, inputs):
             continue
         if status != "finished":

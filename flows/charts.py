@@ -38,6 +38,7 @@ _CSS_NAMES = {
 _STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters everywhere
     "font.size": 8.5,
+    "text.parse_math": False,  # categories such as "US$ and CA$" are names
     "text.color": INK,
     "axes.edgecolor": FAINT,
     "axes.labelcolor": INK,

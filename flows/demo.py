@@ -17,6 +17,7 @@ from edco_core.errors import InputError
 from flows.display import progress, say
 from flows.launch import start_run
 from flows.prepare import check_writable
+from storage import address_of
 
 
 def run_demo(folder: Path, *, seed: int) -> None:
@@ -25,7 +26,7 @@ def run_demo(folder: Path, *, seed: int) -> None:
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--dir {folder}: it is a file. Give a folder.")
     config = demo_config(folder, seed=seed)
-    start_run(config, f"duckdb:///{folder / 'edco.duckdb'}", None)
+    start_run(config, address_of(folder / "edco.duckdb"), None)
 
 
 def write_demo_config(folder: Path, *, seed: int) -> Path:

@@ -36,7 +36,7 @@ from flows.form import show_as_configured
 from flows.prepare import with_absolute_paths
 from flows.score_pool import score_pool
 from flows.server import HEARTBEAT_S, configured_server
-from storage import masked
+from storage import is_secret, masked
 from storage.address import absolute
 
 DEAD_AFTER_S = 105
@@ -120,7 +120,7 @@ def _deployment(request: Request, work_pool: str | None) -> RunnerDeployment:
 def _as_stored(config: Config) -> Config:
     """The configuration as any process on the machine that carries it out will understand it."""
     url = config.store_url()
-    if masked(url) != url:
+    if is_secret(url):
         if config.store.url is not None:
             raise InputError(
                 f"store.url: {masked(url)} holds a password, which Prefect would show. "

@@ -6,7 +6,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich import box
 from rich.console import Console
@@ -19,6 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from edco_core.records import Alarm
@@ -46,7 +47,7 @@ def progress(label: str) -> Iterator[OnProgress]:
         yield lambda done, total: None
         return
     bar = Progress(
-        TextColumn("{task.description:<24}"),
+        TextColumn("{task.description:<24}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -74,12 +75,17 @@ def print_table(
     rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *, title: str | None = None
 ) -> None:
     """Rows as a table on standard output; ``columns`` maps a key of the rows to its heading."""
-    table = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE)
+    # As plain text: prompts hold [INST], which is markup to a table.
+    table = Table(
+        title=None if title is None else Text(title),
+        title_justify="left", header_style="bold", box=box.SIMPLE,
+    )  # fmt: skip
     for key, heading in columns.items():
         is_number = any(isinstance(row.get(key), int | float) for row in rows)
-        table.add_column(heading, justify="right" if is_number else "left", overflow="fold")
+        justify: Literal["left", "right"] = "right" if is_number else "left"
+        table.add_column(Text(heading), justify=justify, overflow="fold")
     for row in rows:
-        table.add_row(*(number(row.get(key)) for key in columns))
+        table.add_row(*(Text(number(row.get(key))) for key in columns))
     # Piped output has no width of its own; a cut table would be worse than a long line.
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 

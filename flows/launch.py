@@ -21,7 +21,7 @@ from flows import begin
 from flows.display import interval_columns, print_table, say
 from flows.reading import baseline_lines
 from flows.server import prefect_api
-from storage import masked, open_ledger, queries
+from storage import is_secret, masked, open_ledger, queries
 
 if TYPE_CHECKING:
     from flows.open_run import OpenRun
@@ -152,16 +152,12 @@ def command(verb: str, argument: str, store_url: str) -> str:
         program = f"{shlex.quote(sys.executable)} -m flows.cli"
     words = [program, verb, *([argument] if argument else [])]
     if store_url != _default_store_url():
-        words += ["--store", '"$EDCO_STORE"' if _is_secret(store_url) else shlex.quote(store_url)]
+        words += ["--store", '"$EDCO_STORE"' if is_secret(store_url) else shlex.quote(store_url)]
     return " ".join(words)
 
 
-def _is_secret(store_url: str) -> bool:
-    return masked(store_url) != store_url
-
-
 def _say_what_to_set(store_url: str) -> None:
-    if _is_secret(store_url) and store_url != _default_store_url():
+    if is_secret(store_url) and store_url != _default_store_url():
         say(f"  (EDCO_STORE: set it to {masked(store_url)}, with the password)")
 
 

@@ -13,7 +13,8 @@ from edco_core.config import DEFAULT_STORE_URL
 from edco_core.errors import InputError
 from flows import upkeep
 from flows.upkeep import Deed
-from storage import masked
+from flows.begin import has_ledger
+from storage import is_secret, masked
 
 
 @task(name="sweep leases", cache_policy=NO_CACHE, persist_result=False)
@@ -40,15 +41,14 @@ def maintenance(
     Args:
         store: Ledger URL without a password; empty: $EDCO_STORE of the worker.
     """
-    if store is not None and masked(store) != store:
+    if store is not None and is_secret(store):
         raise InputError(
             f"store: {masked(store)} holds a password, which Prefect would show. Leave it empty, "
             "and set EDCO_STORE where the flow is carried out."
         )
     url = store or os.environ.get("EDCO_STORE") or DEFAULT_STORE_URL
-    deeds = [
-        deed for step in (sweep_leases, remove_checkpoints, vacuum_ledger) for deed in step(url)
-    ]
+    steps = (sweep_leases, remove_checkpoints, vacuum_ledger) if has_ledger(url) else ()
+    deeds = [deed for step in steps for deed in step(url)]
     create_table_artifact(
         [asdict(deed) for deed in deeds],
         key="maintenance",

@@ -333,6 +333,7 @@ def create(
         run_id=run_id, run_dir=run_dir, seed=prepared.config.run.seed,
     )  # fmt: skip
     try:
+        is_new = not run_dir.exists() or not any(run_dir.iterdir())
         run_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(
@@ -348,7 +349,8 @@ def create(
     except RunExistsError:
         raise  # the folder is the other run's
     except BaseException:
-        shutil.rmtree(run_dir, ignore_errors=True)
+        if is_new:  # else another process's, which began the same run meanwhile
+            shutil.rmtree(run_dir, ignore_errors=True)
         raise
     write_config(run_dir, prepared.config)
     run = OpenRun(

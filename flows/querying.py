@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import shutil
@@ -16,7 +15,7 @@ import pyarrow as pa
 
 from edco_core.errors import EdcoError, InputError
 from flows.display import print_table, say
-from flows.reading import cell
+from flows.reading import cell, csv_writer
 from storage import Ledger, queries
 from storage.streaming import Batches, Rows
 
@@ -102,7 +101,7 @@ def _print_table(
 
 def _write_csv(file: IO[bytes], names: list[str], rows: Rows) -> None:
     lines = io.TextIOWrapper(file, encoding="utf-8", newline="")
-    writer = csv.writer(lines, lineterminator="\n")
+    writer = csv_writer(lines)
     writer.writerow(names)
     writer.writerows([cell(value) for value in row] for row in rows)
     lines.detach()

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from edco_core.collapse import collapsed
 from edco_core.retention import num_bytes
@@ -44,9 +44,24 @@ class Answer:
 
     def print_csv(self) -> None:
         """For programs: every column, with its names also where there are no rows."""
-        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer = csv_writer(sys.stdout)
         writer.writerow(self.rows.columns)
         writer.writerows([cell(row[name]) for name in self.rows.columns] for row in self.rows)
+
+
+class _Lines:
+    """Ends lines with a line feed, as programs on Unix expect it."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._file = file
+
+    def write(self, line: str) -> None:
+        self._file.write(line.removesuffix("\r\n") + "\n")
+
+
+def csv_writer(file: IO[str]) -> Any:
+    """A writer that quotes carriage returns, which the standard one does for its own line ends."""
+    return csv.writer(_Lines(file), lineterminator="\r\n")
 
 
 def cell(value: Any) -> Any:

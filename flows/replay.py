@@ -42,6 +42,8 @@ def replay_run(
         run_id = ledger.find_run(prefix)
         state = ledger.run_state(run_id)
         pool_size = ledger.pool_size(state.dataset_id)
+    if "num_intervals" not in state.plan:
+        raise InputError(f"run {run_id} only scored its pool: it has no selections to make again.")
     values = dict(state.config)
     # Stored scores are what there is, whoever was scored when; not every strategy goes with that.
     values["scoring"] = {k: v for k, v in values["scoring"].items() if k != "rescore"}

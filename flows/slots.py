@@ -51,7 +51,12 @@ def slot(
         time.sleep(_LOOK_EVERY_S)
     name, lock = taken
     try:
-        Path(lock.lock_file).with_suffix(".holder").write_text(who, encoding="utf-8")
+        holder = Path(lock.lock_file).with_suffix(".holder")
+        with suppress(OSError):  # it only tells others who waits for whom
+            holder.touch(mode=0o666)
+            holder.chmod(0o666)
+        with suppress(OSError):
+            holder.write_text(who, encoding="utf-8")
         if gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = name  # torch is not imported yet
         yield name

@@ -113,6 +113,7 @@ def vacuum_when_idle(store_url: str) -> list[Deed]:
 
 def maintain(store_url: str) -> list[Deed]:
     """All that a ledger and the folders of its runs need now and then; again changes nothing."""
+    open_ledger(store_url, read_only=True, on_wait=say)  # an address mistyped is no new ledger
     steps = (sweep_leases, remove_checkpoints, vacuum_when_idle)
     return [deed for step in steps for deed in step(store_url)]
 

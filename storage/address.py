@@ -21,7 +21,10 @@ def masked(url: str) -> str:
     """The address without its password, fit for messages and logs."""
     try:
         parsed = make_url(url)
+        is_cut = "@" in (parsed.host or "")  # a password with one in it
     except (ArgumentError, ValueError):  # a port that is no number is a ValueError
+        is_cut = True
+    if is_cut:
         hidden = re.sub(r"^((?:[^:/@]*://)?[^:/@]*):.*@", r"\1:***@", url)
         return re.sub(rf"({'|'.join(_SECRET_KEYS)})=[^&]*", r"\1=***", hidden)
     query = {k: "***" if k in _SECRET_KEYS else v for k, v in parsed.query.items()}
@@ -41,6 +44,8 @@ def parse_url(url: str) -> URL:
         parsed = make_url(url)
     except (ArgumentError, ValueError) as error:
         raise refuse("not an address SQLAlchemy can read") from error
+    if "@" in (parsed.host or ""):
+        raise refuse("a password with @ in it is written with %40 in its place")
     if parsed.drivername in ("postgres", "postgresql"):
         parsed = parsed.set(drivername="postgresql+psycopg")
     if parsed.drivername == "postgresql+psycopg":
@@ -49,7 +54,7 @@ def parse_url(url: str) -> URL:
         raise refuse(f"unknown kind of database {parsed.drivername!r}")
     if not parsed.database or parsed.database.startswith(":"):
         raise refuse("a ledger must be a file, to be there when the process has ended")
-    if parsed.host or parsed.query:
+    if parsed.host or "?" in url:
         raise refuse("a DuckDB ledger takes a path (three slashes before it) and no options")
     return parsed
 
@@ -59,7 +64,20 @@ def absolute(url: str) -> str:
     parsed = parse_url(url)
     if parsed.drivername != "duckdb":
         return url
-    return f"duckdb:///{Path(parsed.database or '').expanduser().resolve()}"
+    return address_of(Path(parsed.database or "").expanduser().resolve())
+
+
+def address_of(path: Path) -> str:
+    """The address of a DuckDB ledger in this file."""
+    return f"duckdb:///{str(path).replace('%', '%25')}"
+
+
+def is_secret(url: str) -> bool:
+    """Whether an address holds a password, or may hold one."""
+    try:
+        return bool(secrets(parse_url(url)))
+    except InputError:
+        return masked(url) != url
 
 
 def secrets(url: URL) -> list[str]:

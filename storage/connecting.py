@@ -35,7 +35,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from edco_core.errors import InputError, LedgerBusyError, LedgerError
-from storage.address import masked, parse_url, secrets
+from storage.address import address_of, masked, parse_url, secrets
 from storage.lingering import Lingering
 
 logger = logging.getLogger(__name__)
@@ -435,7 +435,7 @@ class Connecting:
         if self.path.is_dir():
             raise InputError(
                 f"the ledger {self.address} is a folder; name a file in it, such as "
-                f"duckdb:///{self.path / 'edco.duckdb'}"
+                f"{address_of(self.path / 'edco.duckdb')}"
             )
         if self.read_only and not exists:
             raise InputError(

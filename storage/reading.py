@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # Quoted strings, quoted names and comments, in which a colon means nothing.
 _QUOTED = re.compile(r"('(?:[^']|'')*'|\"[^\"]*\"|--[^\n]*|/\*.*?\*/)", re.DOTALL)
-_NAMED = re.compile(r"(?<![:\w\\]):(\w+)(?!:)")
+_NAMED = re.compile(r"(?<![:\w$\\]):([\w$]+)(?![:\w$])")  # what SQLAlchemy takes for one
 
 
 class Reading(LedgerPart):

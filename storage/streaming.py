@@ -45,6 +45,8 @@ class DuckDBStatement:
 
     def rows(self) -> tuple[list[str] | None, Rows]:
         cursor = self._driver.execute(self._sql, self._given)
+        if cursor is None:  # nothing was asked
+            return None, iter(())
         names = [column[0] for column in cursor.description or ()]
         return names or None, _fetched(cursor)
 

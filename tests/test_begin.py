@@ -31,6 +31,15 @@ def _config(tiny_config: dict[str, Any], finished: Edco, ledger: str, **changed:
     return parse_config({**values, **changed})
 
 
+def test_a_run_that_is_named_and_new_is_begun_whatever_ran_before(
+    tiny_config: dict[str, Any], finished: Edco
+) -> None:
+    ledger = f"duckdb:///{finished.folder}/edco.duckdb"
+    work = find_work(_config(tiny_config, finished, ledger), "another", "next", "skip")
+    assert work.run_id == "another"
+    assert work.own is not None
+
+
 def test_a_finished_run_of_the_same_configuration_and_data_leaves_nothing_to_do(
     tiny_config: dict[str, Any], finished: Edco, ledger: str
 ) -> None:

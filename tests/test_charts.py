@@ -21,6 +21,7 @@ from flows.charts import (
     draw_scores,
     draw_turnover,
     interval_chart,
+    svg,
 )  # fmt: skip
 
 RUN = {
@@ -99,3 +100,12 @@ def test_lines_and_bars_have_the_numbers_of_the_rows() -> None:
     assert bars == {
         "stayed": [3, 0, 4], "returned": [1, 0, 1], "first time": [6, 0, 6], "left": [-7, 0, -7],
     }  # fmt: skip
+
+
+def test_a_category_with_dollar_signs_is_a_name_and_no_formula() -> None:
+    def draw() -> Figure:
+        figure = Figure()
+        figure.subplots().set_title(r"US$ and CA$ or $\frac$")
+        return figure
+
+    assert "US$ and CA$" in svg(draw, "name", "title")

@@ -43,6 +43,14 @@ def hold() -> tuple[subprocess.Popen[str], str]:
     return process, process.stdout.readline().strip()
 
 
+def test_what_another_user_may_not_write_is_no_reason_to_fail(tmp_path: Path) -> None:
+    folder = tmp_path / "edco-slots"
+    folder.mkdir()
+    (folder / "cpu.holder").mkdir()  # nobody can write there
+    with slot("me", on_wait=print, check_stop=stop) as name:
+        assert name == "cpu"
+
+
 def test_a_machine_without_gpus_has_one_slot_and_the_second_waits_for_whoever_holds_it() -> None:
     process, name = hold()
     assert name == "cpu"

@@ -21,6 +21,8 @@ from command_line import Edco
 from own_postgres import SECRETS, OwnPostgres, own_postgres
 
 from edco_core.checkpoints import mark_complete
+from edco_core.errors import InputError
+from flows.upkeep import maintain
 from storage import open_ledger, queries
 from tests.storage.conftest import do_run, make_pool, make_spec
 
@@ -268,6 +270,16 @@ def dead_owner() -> str:
     return this_process().replace(f"pid={os.getpid()}", f"pid={dead.pid}")
 
 
+def test_a_process_in_another_container_may_be_alive() -> None:
+    from flows.owner import is_dead_on_this_machine
+
+    gone = dead_owner()
+    assert is_dead_on_this_machine(gone)
+    before, _, among = gone.partition(" among=")
+    assert not is_dead_on_this_machine(f"{before} among=elsewhere-{among}")
+    assert is_dead_on_this_machine(before)  # as it was written by earlier versions
+
+
 def saved_run(store: str, tmp_path: Path) -> list[Path]:
     """A finished run with ``keep_checkpoints: 1``; the folders of its checkpoints 1 to 3."""
     run_dir = tmp_path / "runs" / "kept"
@@ -286,6 +298,13 @@ def saved_run(store: str, tmp_path: Path) -> list[Path]:
                 "AND run_key = (SELECT run_key FROM runs WHERE run_id = 'kept')"
             )
     return folders
+
+
+def test_maintenance_makes_no_ledger_where_there_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "mistyped.duckdb"
+    with pytest.raises(InputError):
+        maintain(f"duckdb:///{path}")
+    assert not path.exists()
 
 
 def test_maintenance_tells_what_it_did_and_does_it_once(

@@ -627,6 +627,27 @@ class TestQuery:
         sql += "WHERE a.ordinal < 2 AND b.ordinal < 25"
         assert parquet(sql, limit).num_rows == num_rows
 
+    @pytest.mark.parametrize("text", ["[INST] Solve x [/INST]", "list[a] [red]x", "a :smile: b"])
+    def test_a_table_shows_texts_as_they_are(self, say: Say, text: str) -> None:
+        assert text in say("query", f"SELECT '{text}' AS prompt").out
+
+    def test_csv_can_be_read_again_whatever_is_in_a_text(self, say: Say) -> None:
+        sql = "SELECT chr(13) || 'a' AS one, 'b' || chr(10) AS two, 'c' || chr(34) AS three"
+        printed = say("query", sql, "--format", "csv").out
+        assert list(csv.reader(io.StringIO(printed, newline=""))) == [
+            ["one", "two", "three"], ["\ra", "b\n", 'c"'],
+        ]  # fmt: skip
+        assert printed.endswith('"c"""\n')
+
+    def test_numbers_that_are_none_are_null(self, say: Say, reader: Ledger) -> None:
+        kind = "DOUBLE" if reader._database.on_duckdb else "NUMERIC"
+        sql = f"SELECT CAST('NaN' AS {kind}) AS a, CAST('Infinity' AS {kind}) AS b"
+        assert json.loads(say("query", sql, "--json").out) == [{"a": None, "b": None}]
+
+    @pytest.mark.parametrize("sql", ["", ";"])
+    def test_nothing_is_no_query(self, say: Say, sql: str) -> None:
+        assert "Traceback" not in say("query", sql, expect=2).err
+
     def test_no_rows_are_an_empty_list_or_a_heading(self, say: Say) -> None:
         sql = "SELECT interval, score FROM curriculum WHERE run_id = 'nobody'"
         assert json.loads(say("query", sql, "--json").out) == []

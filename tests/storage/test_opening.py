@@ -20,7 +20,17 @@ from edco_core.errors import (
     LedgerError,
     LedgerVersionError,
 )
-from storage import HEAD_REVISION, Ledger, db_check, db_current, db_upgrade, masked, open_ledger
+from storage import (
+    HEAD_REVISION,
+    Ledger,
+    address_of,
+    db_check,
+    db_current,
+    db_upgrade,
+    is_secret,
+    masked,
+    open_ledger,
+)  # fmt: skip
 from storage.engine import Database
 from storage.schema import REVISIONS
 from storage.tables import metadata
@@ -232,6 +242,7 @@ def test_reading_loads_neither_torch_nor_prefect_nor_pandas_nor_alembic(url: str
         ("postgresql+psycopg://db/edco?user=joe&password=s3cret", None),
         ("postgresql+psycopg://joe:s3cret%40x@db/edco?sslpassword=s3cret", None),
         ("nonsense://joe:s3cret@x@y:port/z", None),
+        ("postgresql+psycopg://joe:p@s3cret@db/edco", "postgresql+psycopg://joe:***@db/edco"),
         ("duckdb:///edco.duckdb", "duckdb:///edco.duckdb"),
     ],
 )
@@ -239,6 +250,37 @@ def test_a_masked_address_shows_no_password(address: str, shown: str | None) -> 
     assert "s3cret" not in masked(address)
     if shown:
         assert masked(address) == shown
+
+
+@pytest.mark.parametrize(
+    ("address", "has_one"),
+    [
+        ("postgresql+psycopg://joe:s3cret@db/edco", True),
+        ("postgresql+psycopg://db/edco?password=s3cret", True),
+        ("nonsense://joe:s3cret@x@y:port/z", True),
+        # Written in another way by SQLAlchemy, and no secret for that.
+        ("postgresql+psycopg:///edco?host=/var/run/postgresql", False),
+        ("postgresql+psycopg://db/edco?application_name=a b", False),
+        ("duckdb:///edco.duckdb", False),
+    ],
+)
+def test_an_address_is_secret_when_it_has_a_password(address: str, has_one: bool) -> None:
+    assert is_secret(address) == has_one
+
+
+def test_a_password_with_an_at_sign_is_refused_and_told_how_to_write() -> None:
+    with pytest.raises(InputError, match="%40") as refused:
+        open_ledger("postgresql+psycopg://joe:p@s3cret@db/edco")
+    assert "s3cret" not in str(refused.value)
+
+
+def test_a_path_with_odd_characters_is_one_file_and_one_with_options_none(tmp_path: Path) -> None:
+    path = tmp_path / "100%41 & more" / "edco.duckdb"
+    path.parent.mkdir()
+    open_ledger(address_of(path))
+    assert path.is_file()
+    with pytest.raises(InputError, match="no options"):
+        open_ledger(f"duckdb:///{tmp_path}/a?b/edco.duckdb")
 
 
 @pytest.mark.parametrize(
