@@ -12,8 +12,8 @@ from prefect.cache_policies import NO_CACHE
 from edco_core.config import DEFAULT_STORE_URL
 from edco_core.errors import InputError
 from flows import upkeep
-from flows.upkeep import Deed
 from flows.begin import has_ledger
+from flows.upkeep import Deed
 from storage import is_secret, masked
 
 
