@@ -6,13 +6,12 @@ Shapes: B = sequences, T = positions, C = the last positions, those of completio
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from transformers import DynamicCache
 
-from edco_core.scoring.decoding import pad_left
+from edco_core.scoring.decoding import holds_positions_only, new_cache, pad_left
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,7 +39,8 @@ def read_completions(
 
     ``measure`` maps logits (n, V) and the tokens that follow (n,) to (n,).  Both results are (B, C)
     and aligned at the right end.  Logits exist for the completions alone, a few positions at a
-    time: what was read before stays in the cache.
+    time: what was read before stays in the cache.  Of models with recurrent layers a few sequences
+    at a time, as padding read by itself would go into their states.
     """
     device = model.device
     sequences = [
@@ -56,7 +56,19 @@ def read_completions(
     step = max(1, _MAX_LOGITS // (len(sequences) * vocabulary))
     end = ids_BT.shape[1] - 1  # the last token is only predicted
     start = end - num_last
-    cache = DynamicCache(config=model.config) if step < num_last else None
+    cache = new_cache(model) if step < num_last else None
+    if cache is not None and len(sequences) > 1 and not holds_positions_only(cache):
+        half = len(sequences) // 2
+        parts = [
+            read_completions(
+                model, prompts[part], completions[part], measure, pad_token_id=pad_token_id
+            )
+            for part in (slice(half), slice(half, None))
+        ]
+        return (
+            np.concatenate([_to_width(values_BC, num_last) for values_BC, _ in parts]),
+            np.concatenate([_to_width(counts_BC, num_last) for _, counts_BC in parts]),
+        )
     values: list[torch.Tensor] = []
     read = 0
     for first in range(start, end, step):
@@ -75,6 +87,10 @@ def read_completions(
         )
         read = behind
     return torch.cat(values, dim=1).double().cpu().numpy(), counts_BC
+
+
+def _to_width(array_BC: NDArray[Any], width: int) -> NDArray[Any]:
+    return np.pad(array_BC, ((0, 0), (width - array_BC.shape[1], 0)))
 
 
 def negative_log_likelihood(logits_NV: torch.Tensor, targets_N: torch.Tensor) -> torch.Tensor:
