@@ -210,7 +210,7 @@ ANALYSES: dict[str, tuple[str, Sequence[Variant]]] = {
         [
             Variant(
                 "reinforcement, gsm8k, equal steps",
-                [*FEW, "sec", "cures"],
+                [*FEW, "cures"],
                 _GRPO_LINES,
                 task=CALCULATIONS,
                 num_start=1000,
