@@ -65,8 +65,9 @@ class MemoryLimit:
                     raise
                 if len(part) == 1:
                     raise ModelError(
-                        f"out of memory with a single sequence of {width} tokens. Use a smaller "
-                        "model, a 16-bit model.dtype, or shorter samples."
+                        f"out of memory with the {width} tokens of a single sample (of all answers "
+                        "to it, where several are drawn). Use a smaller model, a 16-bit "
+                        "model.dtype, fewer answers, or shorter samples."
                     ) from error
             # Behind the handler, whose traceback holds on to the tensors of the attempt.
             gc.collect()

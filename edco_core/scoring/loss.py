@@ -22,7 +22,8 @@ class LossScorer(ReferenceScorer[LossSection | PerplexitySection]):
 
     score = -(1 / n) sum_t ln p(y_t | x, y_<t) over the n tokens of the reference answer with its
     end token, prompt and answer as training sees them: the loss that TRL would report for the
-    sample.  The score of Dynamic-PPL (a baseline of EDCO, arXiv 2601.03725).
+    sample, but for what it cuts off at ``max_length``, which is read here.  The score
+    of Dynamic-PPL (a baseline of EDCO, arXiv 2601.03725).
     """
 
     def _score_batch(self, ordinals: Sequence[int], interval: int) -> ScoreShard:
