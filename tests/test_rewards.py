@@ -171,6 +171,8 @@ def test_exact_match_trims_white_space_and_nothing_else(
         ("1/4", "3/4", False),
         ("3/4", "0.75", True),
         (r"\frac{3}{4}", "0.75", True),
+        ("-3 1/2", "-3.5", True),
+        ("3 1/2", "0.5", False),
         ("1/0", "0", False),
         ("on 5/17/2024", "2024", True),
         ("48/2=24", "24", True),

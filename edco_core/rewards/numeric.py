@@ -22,6 +22,7 @@ _SAME = str.maketrans({"\u2212": "-", "\u2013": "-"})
 """Minus sign and en dash."""
 _THOUSANDS = re.compile(r"(?<=\d)(?:\{,\}|\\,)(?=\d{3})")
 _FRACTION = re.compile(r"\\[dt]?frac\{\s*(\d+)\s*\}\{\s*(\d+)\s*\}")
+_MIXED = re.compile(r"(?<![\d./,])(\d{1,9}) (\d{1,9})/(\d{1,9})(?![\d/])")  # 3 1/2
 _UNIT_POWER = re.compile(
     r"(?<=[A-Za-z])(?:\^\{?-?\d+\}?)|(?<=\b(?:mm|cm|dm|km|in|ft|yd|mi))[23]\b|(?<=\bm)[23]\b"
 )
@@ -52,6 +53,7 @@ class NumericReward(ComparingReward[NumericSection]):
 def last_number(text: str) -> Fraction | None:
     """None where there is none, or where it is too large to be worked with."""
     text = _FRACTION.sub(r"\1/\2", _THOUSANDS.sub(",", text.translate(_SAME)))
+    text = _MIXED.sub(lambda m: f"{int(m[1]) * int(m[3]) + int(m[2])}/{m[3]}", text)
     found = list(_NUMBER.finditer(_UNIT_POWER.sub("", text)))
     if not found or len((match := found[-1])[0]) > _MOST_DIGITS:
         return None
