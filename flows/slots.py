@@ -52,11 +52,9 @@ def slot(
     name, lock = taken
     try:
         holder = Path(lock.lock_file).with_suffix(".holder")
-        with suppress(OSError):  # it only tells others who waits for whom
-            holder.touch(mode=0o666)
-            holder.chmod(0o666)
-        with suppress(OSError):
+        with suppress(OSError):  # another user's; it only tells others who waits for whom
             holder.write_text(who, encoding="utf-8")
+            holder.chmod(0o666)
         if gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = name  # torch is not imported yet
         yield name

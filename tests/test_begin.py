@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from edco_core.config import Config, parse_config
+from flows import open_run
 from flows.begin import find_work
 from storage import open_ledger
 from tests.command_line import Edco
@@ -102,3 +104,27 @@ def test_a_retry_of_a_finished_flow_run_does_nothing(
     work = find_work(_config(tiny_config, finished, ledger), None, "whole", "again")
 
     assert (work.run_id, work.own) == ("whole", None)
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_start_that_fails_removes_no_folder_but_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_there: bool
+) -> None:
+    run_dir = tmp_path / "run"
+    if is_there:  # another process began the same run meanwhile
+        (run_dir / "checkpoints").mkdir(parents=True)
+
+    def prepare() -> None:
+        (run_dir / "tokenized").mkdir()
+        raise KeyboardInterrupt
+
+    trainer = SimpleNamespace(prepare=prepare)
+    monkeypatch.setattr(open_run, "base_fingerprint", lambda settings: "")
+    monkeypatch.setattr(open_run, "run_spec", lambda *_: SimpleNamespace(run_dir=str(run_dir)))
+    monkeypatch.setattr(open_run, "build_trainer", lambda *_, **__: trainer)
+    config = SimpleNamespace(training=None, curriculum=None, run=SimpleNamespace(seed=0))
+    prepared: Any = SimpleNamespace(config=config, pool=None, eval_pool=None, plan=None)
+    host: Any = SimpleNamespace(settings=None, device=SimpleNamespace(type="cpu"))
+    with pytest.raises(KeyboardInterrupt):
+        open_run.create(lambda: pytest.fail("no ledger is needed"), prepared, "run", host)
+    assert run_dir.exists() == is_there

@@ -24,10 +24,12 @@ from sqlalchemy.engine import Engine
 from edco_core.config import parse_config
 from edco_core.curriculum import KnownEvidence, build_strategy, derive_generator
 from edco_core.curriculum.edco import inclusion_probability
+from edco_core.errors import InputError
 from edco_core.records import Pool
 from flows import export
 from flows.cli import main
 from flows.querying import run_query
+from flows.replay import replay_run
 from flows.why import why_sample
 from storage import Ledger, open_ledger
 from storage.views import VIEWS
@@ -390,6 +392,14 @@ def test_texts_the_ledger_does_not_keep_are_told_to_be_missing(
 
 
 class TestReplay:
+    def test_a_run_that_only_scored_has_nothing_to_make_again(self, tmp_path: Path) -> None:
+        url = f"duckdb:///{tmp_path}/scored.duckdb"
+        ledger = open_ledger(url)
+        ledger.register_pool(make_pool())
+        ledger.create_run(make_spec(plan={"base_model": "tiny"}), "me")
+        with pytest.raises(InputError, match="demo-1 only scored its pool"):
+            replay_run(open_ledger(url, read_only=True), "demo-1", None, [])
+
     @pytest.mark.parametrize("run_id", RUNS)
     def test_what_a_strategy_chose_it_chooses_again(
         self, say: Say, facts: Callable[..., Any], run_id: str
