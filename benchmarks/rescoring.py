@@ -35,7 +35,7 @@ from edco_core.loading import ModelHost
 from edco_core.records import ScoreHistory
 from edco_core.scoring import build_scorer
 from edco_core.scoring.rescoring import rescore
-from flows import open_run, stages
+from flows import opening, stages
 from flows.open_run import OpenRun
 from flows.prepare import complete, load_inputs
 from storage import Ledger, open_ledger, queries
@@ -136,7 +136,7 @@ def _run(config: Config, policy: str, seed: int, folder: Path) -> dict[str, Any]
     host = ModelHost(config.model, seed=seed)
     host.load_base()
     prepared = complete(load_inputs(config, url))
-    run = open_run.create(lambda: open_ledger(url), prepared, f"{policy}-{seed}", host)
+    run = opening.create(lambda: open_ledger(url), prepared, f"{policy}-{seed}", host)
     outcome: dict[str, Any] = {"seed": seed, "scored": [], "recall": [], "recall_estimate": []}
     rates = []
     with run.owned():

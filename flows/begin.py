@@ -1,4 +1,4 @@
-"""From a configuration, or a run's id, to a run that this process owns.
+"""From a configuration, or a run's id, to a run that this process can own.
 
 The command line and deployed flows come in here.  Whatever can be checked is checked before a run
 exists; what is returned then makes or reopens it.
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from storage import Ledger
 
 Own = Callable[[], "OpenRun"]
-"""Makes or reopens the run, and owns it."""
+"""Makes or reopens the run, so that it can be owned."""
 
 WhenFinished = Literal["skip", "again"]
 
@@ -57,16 +57,16 @@ def start(config: Config, store_url: str, run_id: str) -> Own:
 
 
 def reopen(store_url: str, run_id: str) -> OpenRun:
-    """Own a run that is in the ledger."""
+    """A run that is in the ledger, to be owned and carried on."""
     reading = open_ledger(store_url, read_only=True, on_wait=say)
     if queries.run(reading, run_id)["trainer"] == NO_TRAINER:
         raise InputError(
             f"run {run_id} only scores a pool, and nothing is left to train. Start the flow "
             "score_pool again; scores that are there are kept."
         )
-    from flows import open_run
+    from flows import opening
 
-    return open_run.reopen(_own_ledger(store_url), run_id)
+    return opening.reopen(_own_ledger(store_url), run_id)
 
 
 def _check_free(config: Config, store_url: str, run_id: str) -> None:
@@ -81,14 +81,14 @@ def _create(inputs: Inputs, store_url: str, run_id: str) -> Own:
     def create() -> OpenRun:
         # torch, TRL and PEFT: seconds, while a Prefect server may be starting.
         from edco_core.loading import ModelHost
-        from flows import open_run
+        from flows import opening
 
         prepared = complete(inputs)
         if prepared.parent is not None:
             prepared.parent.make()
         host = ModelHost(prepared.config.model, seed=prepared.config.run.seed)
         host.load_base()
-        return open_run.create(lambda: _own_ledger(store_url), prepared, run_id, host)
+        return opening.create(lambda: _own_ledger(store_url), prepared, run_id, host)
 
     return create
 

@@ -153,12 +153,12 @@ def _carry_out_here(run: PlannedRun, store_url: str, *, is_known: bool) -> str |
     say(f"run {run.run_id}")
     try:
         if is_known:
-            owned = begin.reopen(store_url, run.run_id)
+            opened = begin.reopen(store_url, run.run_id)
         else:
-            owned = begin.start(run.config, store_url, run.run_id)()
-        with owned.owned(), owned.stopping_on_signals():
-            owned.warm_up()
-            finetune(without_address(owned.config), run.run_id)
+            opened = begin.start(run.config, store_url, run.run_id)()
+        with opened.stopping_on_signals(), opened.owned():
+            opened.warm_up()
+            finetune(without_address(opened.config), run.run_id)
     except GuardStop as error:
         return str(error)
     except (Pause, TerminationSignal) as error:

@@ -58,7 +58,7 @@ def _carry_out(own: Callable[[], OpenRun], store_url: str, offline: bool) -> Non
         # The server starts in the background while torch, TRL and the model are loading.
         server = stack.enter_context(prefect_api(offline=offline))
         run = own()
-        with run.owned(), run.stopping_on_signals():
+        with run.stopping_on_signals(), run.owned():
             from prefect.exceptions import Pause, TerminationSignal
 
             from flows.finetune import finetune

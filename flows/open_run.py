@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-import shutil
 import signal
 import threading
 import traceback
@@ -15,35 +13,28 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import yaml
 from prefect.exceptions import CancelledRun, Pause, TerminationSignal
 
-from edco_core.checkpoints import write_atomically
-from edco_core.config import Config, parse_config
+from edco_core.config import Config
 from edco_core.curriculum import Strategy, build_strategy
 from edco_core.curriculum.evidence import Samples, samples_of
 from edco_core.errors import (
-    ConfigError,
-    DataError,
     EdcoError,
     LeaseLostError,
     LedgerBusyError,
     LedgerError,
     ModelError,
-    RunExistsError,
     StopRequested,
     TrainingError,
     WithheldError,
 )
 from edco_core.evaluation import Evaluator
-from edco_core.loading import ModelHost, base_fingerprint, pick_device
+from edco_core.loading import ModelHost
 from edco_core.records import Evaluation, Lease, Pool, RunStatus
 from edco_core.scoring import Scorer, build_scorer
 from edco_core.training import IntervalTrainer, Plan, build_trainer
 from flows.display import OnProgress, progress, say
 from flows.flow_run import FlowRun, deferring_sigterm, raise_if_told_by_runner
-from flows.owner import is_dead_on_this_machine, this_process
-from flows.prepare import Prepared, load_pools, run_spec
 from storage import Ledger
 
 logger = logging.getLogger(__name__)
@@ -72,13 +63,16 @@ def is_open(run_id: str) -> bool:
 class OpenRun:
     """One run, owned.  Heavy things are made when first used and kept warm after that."""
 
+    lease: Lease
+    """Of a run that is owned."""
+
     def __init__(
-        self, ledger: Ledger, lease: Lease, config: Config, plan: Plan, pool: Pool,
-        eval_pool: Pool | None, run_dir: Path,
+        self, ledger: Ledger, run_id: str, take_lease: Callable[[], Lease], config: Config,
+        plan: Plan, pool: Pool, eval_pool: Pool | None, run_dir: Path,
     ) -> None:  # fmt: skip
         self.ledger = ledger
-        self.lease = lease
-        self.run_id = lease.run_id
+        self.run_id = run_id
+        self._take_lease = take_lease
         self.config = config
         self.plan = plan
         self.pool = pool
@@ -267,7 +261,11 @@ class OpenRun:
 
     @contextmanager
     def owned(self) -> Iterator[OpenRun]:
-        """Hold the lease for this block and record how it ended."""
+        """Hold the lease for this block and record how it ended.
+
+        Only here is the lease taken: whoever listens to signals by then leaves none behind.
+        """
+        self.lease = self._take_lease()
         _open_runs[self.run_id] = self
         try:
             with self._renewing_lease(), self.withholding_texts():
@@ -301,10 +299,10 @@ def carrying_out(
     """Own a run, unless this process does already, and let the flow run speak for it."""
     run = own()
     with ExitStack() as stack:
-        if not is_open(run.run_id):
-            stack.enter_context(run.owned())
         # Also where the command line did so already: Prefect has put its own handler since.
         stack.enter_context(run.stopping_on_signals())
+        if not is_open(run.run_id):
+            stack.enter_context(run.owned())
         run.flow_run = flow_run
         flow_run.shown.label(run)
         if warm_up:
@@ -314,85 +312,3 @@ def carrying_out(
         except CancelledRun:  # of a task that was paused
             run.check_stop()
             raise
-
-
-def create(
-    open_ledger: Callable[[], Ledger], prepared: Prepared, run_id: str, host: ModelHost
-) -> OpenRun:
-    """Enter a new run into the ledger and own it; raises RunExistsError.
-
-    What can still be wrong with model, samples or training arguments is found out first, and
-    leaves nothing behind.
-    """
-    identity = {"base_model": base_fingerprint(host.settings), "device": host.device.type}
-    spec = run_spec(prepared, run_id, identity)
-    run_dir = Path(spec.run_dir)
-    trainer = build_trainer(
-        prepared.config.training, prepared.pool, host, prepared.plan,
-        curriculum=prepared.config.curriculum,
-        run_id=run_id, run_dir=run_dir, seed=prepared.config.run.seed,
-    )  # fmt: skip
-    try:
-        is_new = not run_dir.exists() or not any(run_dir.iterdir())
-        run_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"run.output_dir: '{run_dir}' cannot be made ({error.strerror}). Give another folder."
-        ) from error
-    try:
-        trainer.prepare()
-        ledger = open_ledger()
-        for pool in (prepared.pool, prepared.eval_pool):
-            if pool is not None:
-                ledger.register_pool(pool, keep_texts=prepared.config.store.keep_texts)
-        lease = ledger.create_run(spec, owner=this_process(), ttl_s=LEASE_TTL_S)
-    except RunExistsError:
-        raise  # the folder is the other run's
-    except BaseException:
-        if is_new:  # else another process's, which began the same run meanwhile
-            shutil.rmtree(run_dir, ignore_errors=True)
-        raise
-    write_config(run_dir, prepared.config)
-    run = OpenRun(
-        ledger, lease, prepared.config, prepared.plan, prepared.pool, prepared.eval_pool, run_dir
-    )
-    run.host, run.trainer = host, trainer
-    return run
-
-
-def reopen(ledger: Ledger, run_id: str) -> OpenRun:
-    """Own a run that is in the ledger already; raises RunBusyError while another process does."""
-    state = ledger.run_state(run_id)
-    config = parse_config(state.config, source=f"configuration of run {run_id}")
-    pool, eval_pool = load_pools(config)
-    if pool.fingerprint != state.dataset_id:
-        raise DataError(
-            f"{config.data.train}: the data is not what run {run_id} began with (fingerprint "
-            f"{pool.fingerprint}, was {state.dataset_id}). Restore the file, or start another run."
-        )
-    if (eval_pool.fingerprint if eval_pool else None) != state.eval_dataset_id:
-        raise DataError(
-            f"{config.data.eval}: the evaluation data is not what run {run_id} began with. Restore "
-            "the file, or start another run."
-        )
-    if base_fingerprint(config.model) != state.plan["base_model"]:
-        raise ModelError(
-            f"{config.model.name_or_path}: the base model is not what run {run_id} began with. "
-            "Restore its files (of a hub id, the revision), or start another run."
-        )
-    if (device := pick_device().type) != state.plan["device"]:
-        say(f"began on {state.plan['device']}, goes on on {device}: the last bits will differ")
-    plan_fields = {
-        field.name: state.plan[field.name]
-        for field in dataclasses.fields(Plan)
-        if field.name in state.plan  # else the run is older than that field
-    }
-    lease = ledger.acquire(
-        run_id, owner=this_process(), ttl_s=LEASE_TTL_S, steal_if=is_dead_on_this_machine
-    )
-    return OpenRun(ledger, lease, config, Plan(**plan_fields), pool, eval_pool, Path(state.run_dir))
-
-
-def write_config(run_dir: Path, config: Config) -> None:
-    text = yaml.safe_dump(config.for_ledger(), sort_keys=False, allow_unicode=True)
-    write_atomically(run_dir / "config.yaml", text)

@@ -11,7 +11,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
@@ -20,7 +20,7 @@ from prefect.states import Completed
 
 from edco_core.config import Config
 from edco_core.errors import InputError, NotFoundError
-from edco_core.records import Checkpoint, Pool, RunSpec
+from edco_core.records import Checkpoint, Lease, Pool, RunSpec
 from flows import begin
 from flows.finetune import carry_out
 from flows.flow_run import FlowRun, current_flow_run
@@ -33,6 +33,9 @@ from flows.prepare import (
     with_absolute_paths,
 )
 from storage import open_ledger, queries
+
+if TYPE_CHECKING:
+    from flows.open_run import OpenRun
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +71,8 @@ def score_pool(
             return flow_run.outcome
         from flows.open_run import carrying_out
 
-        with carrying_out(lambda: _own(wanted, flow_run), flow_run, warm_up=False) as run:
+        with carrying_out(lambda: _open(wanted, flow_run), flow_run, warm_up=False) as run:
+            _keep_checkpoint(run, wanted)
             score(run.run_id)
         row = queries.intervals(run.ledger, run.run_id)[0]
         message = f"run {run.run_id}: mean {row['score_mean']:.4f}, median {row['score_p50']:.4f}"
@@ -135,53 +139,60 @@ def _find(wanted: _Wanted) -> str | None:
     return None
 
 
-def _own(wanted: _Wanted, flow_run: FlowRun) -> Any:
+def _open(wanted: _Wanted, flow_run: FlowRun) -> OpenRun:
     """The run of this flow run, new or, after a retry, the one it began."""
     from edco_core.training import Plan
     from flows.open_run import LEASE_TTL_S, OpenRun
-    from flows.owner import is_dead_on_this_machine, this_process
+    from flows.opening import take_over
+    from flows.owner import this_process
 
     config, pool = wanted.config, wanted.pool
     run_id = f"{config.run.name}-scores-{flow_run.id.hex[:8]}"
+    run_dir = Path(config.run.output_dir) / run_id
     ledger = open_ledger(wanted.store_url, busy_timeout_s=24 * 3600)
-    owner = this_process()
-    if run_id in {row["run_id"] for row in queries.runs(ledger)}:
-        if ledger.run_state(run_id).dataset_id != pool.fingerprint:
-            raise InputError(
-                f"{config.data.train}: the data is not what run {run_id} began with. Start another "
-                "flow run."
-            )
-        lease = ledger.acquire(
-            run_id, owner=owner, ttl_s=LEASE_TTL_S, steal_if=is_dead_on_this_machine
+    is_known = run_id in {row["run_id"] for row in queries.runs(ledger)}
+    if is_known and ledger.run_state(run_id).dataset_id != pool.fingerprint:
+        raise InputError(
+            f"{config.data.train}: the data is not what run {run_id} began with. Start another "
+            "flow run."
         )
-    else:
+    if not is_known:
         ledger.register_pool(pool, keep_texts=config.store.keep_texts)
-        spec = RunSpec(
-            run_id=run_id,
-            name=config.run.name,
-            experiment=config.run.experiment,
-            seed=config.run.seed,
-            strategy="none",
-            scorer=config.scoring.type,
-            trainer=begin.NO_TRAINER,
-            model=config.model.name_or_path,
-            dataset_id=pool.fingerprint,
-            eval_dataset_id=None,
-            metric=None,
-            intervals=1,
-            pool_size=len(pool),
-            top_n=0,
-            run_dir=str(Path(config.run.output_dir) / run_id),
-            config=config.for_ledger(),
-            plan=wanted.identity,
-            versions=package_versions(),
-        )
-        lease = ledger.create_run(spec, owner=owner, ttl_s=LEASE_TTL_S)
+    spec = RunSpec(
+        run_id=run_id,
+        name=config.run.name,
+        experiment=config.run.experiment,
+        seed=config.run.seed,
+        strategy="none",
+        scorer=config.scoring.type,
+        trainer=begin.NO_TRAINER,
+        model=config.model.name_or_path,
+        dataset_id=pool.fingerprint,
+        eval_dataset_id=None,
+        metric=None,
+        intervals=1,
+        pool_size=len(pool),
+        top_n=0,
+        run_dir=str(run_dir),
+        config=config.for_ledger(),
+        plan=wanted.identity,
+        versions=package_versions(),
+    )
+
+    def take_lease() -> Lease:
+        if is_known:
+            return take_over(ledger, run_id)
+        return ledger.create_run(spec, owner=this_process(), ttl_s=LEASE_TTL_S)
+
     plan = Plan(num_intervals=1, samples_per_interval=0, slots_per_step=1, steps_per_interval=0)
-    run = OpenRun(ledger, lease, config, plan, pool, None, Path(config.run.output_dir) / run_id)
+    run = OpenRun(ledger, run_id, take_lease, config, plan, pool, None, run_dir)
     run.host = wanted.host
-    start = time.perf_counter()
-    if ledger.begin_stage(lease, 0, "checkpoint"):
-        checkpoint = Checkpoint(0, 0, str(wanted.folder), wanted.weights_sha256)
-        ledger.finish_checkpoint(lease, checkpoint, None, time.perf_counter() - start)
     return run
+
+
+def _keep_checkpoint(run: OpenRun, wanted: _Wanted) -> None:
+    """Enter what is scored: the weights as they are."""
+    start = time.perf_counter()
+    if run.ledger.begin_stage(run.lease, 0, "checkpoint"):
+        checkpoint = Checkpoint(0, 0, str(wanted.folder), wanted.weights_sha256)
+        run.ledger.finish_checkpoint(run.lease, checkpoint, None, time.perf_counter() - start)

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 POINTS = {
+    "entered": ("flows.opening", "_write_config"),  # the run is in the ledger, and little else
     "logits": ("edco_core.scoring.token_entropy", "entropy_from_logits"),
     "shard": ("storage", "Ledger.add_scores"),
     "stage-row": ("storage", "Ledger._finish"),  # in the transaction, after all other rows

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from edco_core.config import Config, parse_config
-from flows import open_run
+from flows import opening
 from flows.begin import find_work
 from storage import open_ledger
 from tests.command_line import Edco
@@ -119,12 +119,12 @@ def test_a_start_that_fails_removes_no_folder_but_its_own(
         raise KeyboardInterrupt
 
     trainer = SimpleNamespace(prepare=prepare)
-    monkeypatch.setattr(open_run, "base_fingerprint", lambda settings: "")
-    monkeypatch.setattr(open_run, "run_spec", lambda *_: SimpleNamespace(run_dir=str(run_dir)))
-    monkeypatch.setattr(open_run, "build_trainer", lambda *_, **__: trainer)
+    monkeypatch.setattr(opening, "base_fingerprint", lambda settings: "")
+    monkeypatch.setattr(opening, "run_spec", lambda *_: SimpleNamespace(run_dir=str(run_dir)))
+    monkeypatch.setattr(opening, "build_trainer", lambda *_, **__: trainer)
     config = SimpleNamespace(training=None, curriculum=None, run=SimpleNamespace(seed=0))
     prepared: Any = SimpleNamespace(config=config, pool=None, eval_pool=None, plan=None)
     host: Any = SimpleNamespace(settings=None, device=SimpleNamespace(type="cpu"))
     with pytest.raises(KeyboardInterrupt):
-        open_run.create(lambda: pytest.fail("no ledger is needed"), prepared, "run", host)
+        opening.create(lambda: pytest.fail("no ledger is needed"), prepared, "run", host)
     assert run_dir.exists() == is_there

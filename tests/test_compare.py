@@ -432,7 +432,7 @@ def test_a_signal_stops_at_a_safe_point_and_typing_it_again_goes_on(
     assert "To carry on:" in stderr
     assert "compare compare.yaml" in stderr
     assert "Traceback" not in stderr
-    assert {run["status"] for run in edco.json("runs")} <= {"interrupted", "finished"}
+    assert {run["status"] for run in edco.json("runs")} <= {"interrupted", "finished"}, stderr
     edco("compare", "compare.yaml")
     assert {run["status"] for run in edco.json("runs")} == {"finished"}
 

@@ -204,6 +204,19 @@ def test_after_broken_scores_and_full_disks_a_run_is_resumed_as_if_nothing_had_h
     )
 
 
+@pytest.mark.slow
+def test_a_signal_as_soon_as_a_run_is_in_the_ledger_ends_it_in_order(
+    new_edco: Callable[[], Edco], tiny_config: dict[str, Any]
+) -> None:
+    edco = new_edco()
+    (edco.folder / "edco.yaml").write_text(yaml.safe_dump(tiny_config))
+    run = ("run", "edco.yaml", "--run-id", "whole")
+    stopped = edco("entered", "1", "sigterm", "--", *run, program=DISTURBED, expect=1)
+    assert "stopped by" in one_error(stopped.stderr)
+    assert "To carry on: edco resume whole" in stopped.stderr
+    assert edco.json("runs")[0]["status"] == "interrupted"
+
+
 # ---------------------------------------------------------------- commands and a ledger in use
 
 HOLD = (

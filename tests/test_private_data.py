@@ -27,7 +27,6 @@ from edco_core.errors import (
     StopRequested,
     WithheldError,
 )
-from edco_core.records import Lease
 from storage import open_ledger
 from storage.tables import metadata
 
@@ -236,8 +235,7 @@ def raised_from(error: Exception, keep_texts: bool) -> BaseException:
         }
     )
     nothing: Any = None
-    lease = Lease("r", 1, 1, "me")
-    run = OpenRun(nothing, lease, config, nothing, nothing, nothing, Path())
+    run = OpenRun(nothing, "r", nothing, config, nothing, nothing, nothing, Path())
     with (
         pytest.raises(type(error) if keep_texts else Exception) as caught,
         run.withholding_texts(),

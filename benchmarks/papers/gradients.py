@@ -28,7 +28,7 @@ from edco_core.config import Config, EdcoSection, parse_config
 from edco_core.curriculum import KnownEvidence, build_strategy
 from edco_core.loading import ModelHost
 from edco_core.prompts import reference_token_ids
-from flows import open_run, stages
+from flows import opening, stages
 from flows.charts import BLUE, GREY, PAPER, RED
 from flows.display import progress
 from flows.prepare import complete, load_inputs
@@ -88,7 +88,7 @@ def _run(config: Config, seed: int, folder: Path, *, quick: bool) -> list[dict[s
     host.load_base()
     url = f"duckdb:///{folder / f'{seed}.duckdb'}"
     prepared = complete(load_inputs(config, url))
-    run = open_run.create(lambda: open_ledger(url), prepared, f"gradients-{seed}", host)
+    run = opening.create(lambda: open_ledger(url), prepared, f"gradients-{seed}", host)
     rows = []
     with run.owned():
         run.warm_up()
