@@ -10,10 +10,9 @@ from __future__ import annotations
 import logging
 import shutil
 import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -43,6 +42,7 @@ from flows.finetune import finetune
 from flows.flow_run import current_flow_run
 from flows.launch import without_address
 from flows.shown import artifact_key, duration
+from flows.signals import handled
 from storage import Ledger, open_ledger, queries
 
 logger = logging.getLogger(__name__)
@@ -175,23 +175,13 @@ def _carry_out_here(run: PlannedRun, store_url: str, *, is_known: bool) -> str |
     return None
 
 
-@contextmanager
-def stopping_on_signals() -> Iterator[None]:
+def stopping_on_signals() -> AbstractContextManager[None]:
     """Between runs, SIGINT and SIGTERM stop at once: everything is in the ledger by then."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
 
     def stop(signum: int, frame: FrameType | None) -> None:
         raise StopRequested(f"stopped by {signal.Signals(signum).name}")
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {each: signal.signal(each, stop) for each in numbers}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+    return handled(stop)
 
 
 @dataclass

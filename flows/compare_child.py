@@ -24,6 +24,7 @@ from uuid import UUID
 from flows import quiet_libraries
 from flows.compare_plan import PlannedRun
 from flows.display import say
+from flows.signals import signals_later
 from flows.slots import devices
 
 _LOOK_EVERY_S = 0.2
@@ -83,7 +84,8 @@ class Children:
         while waiting or self._running:
             while waiting and self._free:
                 run = waiting.pop(0)
-                self._running.append(self._start(run, is_known=run.run_id in known))
+                with signals_later():
+                    self._running.append(self._start(run, is_known=run.run_id in known))
             time.sleep(_LOOK_EVERY_S)
             for child in [each for each in self._running if each.process.poll() is not None]:
                 self._running.remove(child)

@@ -35,6 +35,7 @@ from edco_core.scoring import Scorer, build_scorer
 from edco_core.training import IntervalTrainer, Plan, build_trainer
 from flows.display import OnProgress, progress, say
 from flows.flow_run import FlowRun, deferring_sigterm, raise_if_told_by_runner
+from flows.signals import handled
 from storage import Ledger
 
 logger = logging.getLogger(__name__)
@@ -191,7 +192,6 @@ class OpenRun:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        previous = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
 
         def ask(number: int, frame: FrameType | None) -> None:
             if self._stop_signal is not None and number == signal.SIGINT:
@@ -204,14 +204,8 @@ class OpenRun:
             )
             self.ledger.wait_at_most(_PATIENCE_WHEN_STOPPING_S)
 
-        for each in previous:
-            signal.signal(each, ask)
-        try:
-            with deferring_sigterm(ask):
-                yield
-        finally:
-            for each, handler in previous.items():
-                signal.signal(each, handler)
+        with handled(ask), deferring_sigterm(ask):
+            yield
 
     @contextmanager
     def _renewing_lease(self) -> Iterator[None]:

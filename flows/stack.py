@@ -16,7 +16,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -34,6 +33,7 @@ import typer
 from edco_core.errors import EdcoError, InputError
 from flows.demo import write_demo_config
 from flows.display import say
+from flows.signals import signals_later
 
 POOL = "edco"
 _PATIENCE_S = 120.0
@@ -70,7 +70,7 @@ def postgres() -> Iterator[Postgres]:
     folder = Path(tempfile.mkdtemp(prefix="edco-stack-"))
     server = None
     try:
-        with _ctrl_c_later():
+        with signals_later():
             # In a folder below: as root, the server runs as another user, who gets that one.
             server = pgserver.get_server(folder / "data", cleanup_mode="delete")
         passwords = {role: secrets.token_urlsafe(24) for role in ("edco", "prefect", "postgres")}
@@ -121,7 +121,7 @@ def program(name: str, *words: str, environment: dict[str, str], logs: Path) -> 
     log = logs / f"{name.replace(' ', '-')}.log"
     process = None
     try:
-        with log.open("wb") as file, _ctrl_c_later():
+        with log.open("wb") as file, signals_later():
             process = subprocess.Popen(
                 [sys.executable, "-m", *words],
                 env=environment,
@@ -134,28 +134,6 @@ def program(name: str, *words: str, environment: dict[str, str], logs: Path) -> 
     finally:
         if process is not None:
             _end(process)
-
-
-@contextmanager
-def _ctrl_c_later() -> Iterator[None]:
-    """Let SIGINT and SIGTERM wait for the end of this block, or what it starts would be lost.
-
-    Between the start of a process and the moment when we know its number there is time enough for
-    a signal: nobody would end that process.  Signals come to the main thread only.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {each: signal.signal(each, lambda number, _: came.append(number)) for each in numbers}
-    try:
-        yield
-    finally:
-        for each in numbers:
-            signal.signal(each, before[each])
-    for number in came:
-        signal.raise_signal(number)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

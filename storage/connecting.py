@@ -36,7 +36,7 @@ from sqlalchemy.pool import NullPool
 
 from edco_core.errors import InputError, LedgerBusyError, LedgerError
 from storage.address import address_of, masked, parse_url, secrets
-from storage.lingering import Lingering
+from storage.lingering import LOOK_EVERY_S, Lingering
 
 logger = logging.getLogger(__name__)
 logging.getLogger("psycopg").setLevel(logging.ERROR)  # it warns of what it raises next
@@ -81,7 +81,8 @@ _PATIENCE = {
 }
 """Settings of libpq that the address may override."""
 
-_locks: dict[str, threading.RLock] = {}
+_locks: dict[str, tuple[threading.RLock, threading.RLock]] = {}
+"""Of each database: for whoever writes to it, and for opening and closing its file."""
 _locks_guard = threading.Lock()
 
 
@@ -129,7 +130,7 @@ class Connecting:
         self._secrets = secrets(parsed)
         self._reached = False
         self._told = False
-        self._lingering = Lingering()
+        self._lingering = Lingering(self.path)
         self._shared = threading.local()
         arguments: dict[str, Any] = {
             key: value for key, value in _PATIENCE.items() if key not in parsed.query
@@ -150,13 +151,15 @@ class Connecting:
         # Also when Python ends, before the drivers are taken down.
         weakref.finalize(self, self.engine.dispose)
         weakref.finalize(self, self._lingering.end)
-        if self.on_duckdb:
-            event.listen(self.engine, "connect", _speak_like_postgres)
         self._driver_error: type[Exception] = self.engine.dialect.loaded_dbapi.Error
         with _locks_guard:
-            self._write_lock = _locks.setdefault(
-                str(self.path or parsed.render_as_string(hide_password=True)), threading.RLock()
+            self._write_lock, opening = _locks.setdefault(
+                str(self.path.resolve()) if self.path else parsed.render_as_string(),
+                (threading.RLock(), threading.RLock()),
             )
+        if self.on_duckdb:
+            _one_at_a_time(self.engine, opening)
+            event.listen(self.engine, "connect", _speak_like_postgres)
 
     def exists(self) -> bool:
         """Whether there can be a ledger: the DuckDB file is there. Always true for a server."""
@@ -370,6 +373,13 @@ class Connecting:
     def _connect(self) -> Connection:
         """Connect; wait while another process holds the file or the server restarts."""
         self._check_place()
+        self._lingering.give_way()
+        try:
+            return self._wait_to_connect()
+        finally:
+            self._lingering.wait_no_more()
+
+    def _wait_to_connect(self) -> Connection:
         started = time.monotonic()
         pause_s = 0.02
         while True:
@@ -388,8 +398,9 @@ class Connecting:
                     raise LedgerBusyError(
                         f"the ledger {self.address} is {reason}; waited {waited_s:.0f} s. {advice}"
                     ) from error
+                self._lingering.wait()
                 time.sleep(pause_s)
-                pause_s = min(pause_s * 1.5, 0.25)
+                pause_s = min(pause_s * 1.5, LOOK_EVERY_S)
             else:
                 if self._file() != file and file is not None:
                     connection.close()  # to the file that this one took the name of
@@ -491,6 +502,28 @@ def first_value(connection: Connection, sql: str) -> Any:
 
 def _advice(problem: str) -> str:
     return next((f"; {what}" for words, what in _ADVICE.items() if re.search(words, problem)), "")
+
+
+def _one_at_a_time(engine: Engine, opening: threading.RLock) -> None:
+    """Let no thread open a DuckDB file while another does so or closes it.
+
+    To the system a file's lock is the process's, and gone when any of its handles is closed: where
+    DuckDB 2.0 closes a file in one thread and opens it in another, the new handle ends up without
+    a lock, other processes get in, and what one of them writes is lost or the file damaged.
+    """
+    dialect = engine.dialect
+    close = dialect.do_close
+
+    def do_close(connection: Any) -> None:
+        with opening:
+            close(connection)
+
+    def do_connect(_dialect: object, _record: object, arguments: Any, options: Any) -> Any:
+        with opening:
+            return dialect.connect(*arguments, **options)
+
+    dialect.do_close = do_close  # type: ignore[method-assign, assignment]
+    event.listen(engine, "do_connect", do_connect)
 
 
 def _speak_like_postgres(connection: Any, _record: object) -> None:

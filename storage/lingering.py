@@ -2,7 +2,8 @@
 
 Opening a file and closing it again cost tens of milliseconds, several times what a small
 transaction does, and a run makes many in a row.  Others wait for the file meanwhile, so the moment
-is short, and a row of writes without an end is interrupted.
+is short, and a row of writes without an end is interrupted.  Whoever waits says so by a file beside
+the ledger, and is let in whenever it is closed: by luck alone that takes a quarter of a minute.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 LINGER_S = 0.04
@@ -18,15 +21,30 @@ LINGER_S = 0.04
 LONGEST_S = 0.4
 """Time after which the file is closed, however fast writes follow each other."""
 
+GIVE_WAY_S = 0.3
+"""The longest time for which it then stays closed, where somebody waits for it."""
+
+LOOK_EVERY_S = 0.1
+"""How often those who wait look at the least; it is less than GIVE_WAY_S."""
+
+_STILL_WAITS_S = 1.0
+"""Whoever has not said so for longer does not wait any more: perhaps it was killed."""
+
 
 class Lingering:
-    """Holds a second connection to the file, which is what keeps it open."""
+    """Holds a second connection to the file, which is what keeps it open.
 
-    def __init__(self) -> None:
+    ``path`` is the ledger's file; None where there is none, on a server.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._sign = None if path is None else path.with_name(f"{path.name}.waiting")
         self._lock = threading.Lock()
         self._connection: Any = None
         self._opened_at = 0.0
         self._timer: threading.Timer | None = None
+        self._gives_way_until = 0.0
+        self._waits = False
 
     def after(self, connect: Callable[[], Any]) -> None:
         """Keep the file open for a moment; it is open now, so that connecting again is cheap."""
@@ -53,4 +71,33 @@ class Lingering:
     def _close(self) -> None:
         if self._connection is not None:
             self._connection.close()
+            self._gives_way_until = time.monotonic() + GIVE_WAY_S
         self._connection = self._timer = None
+
+    def give_way(self) -> None:
+        """Before opening the file: let in who waits for it, after a row of writes of ours."""
+        while time.monotonic() < self._gives_way_until and self._somebody_waits():
+            time.sleep(0.005)
+        self._gives_way_until = 0.0
+
+    def _somebody_waits(self) -> bool:
+        if self._sign is None:
+            return False
+        try:
+            return time.time() - self._sign.stat().st_mtime < _STILL_WAITS_S
+        except OSError:
+            return False
+
+    def wait(self) -> None:
+        """Say that the file is waited for; again and again, until ``wait_no_more``."""
+        if self._sign is not None:
+            with suppress(OSError):  # who may not write there has only luck
+                self._sign.touch()
+                self._waits = True
+
+    def wait_no_more(self) -> None:
+        """Take it back; others who wait will say so again."""
+        if self._waits and self._sign is not None:
+            self._waits = False
+            with suppress(OSError):
+                self._sign.unlink()

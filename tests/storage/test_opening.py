@@ -369,6 +369,64 @@ def test_a_file_that_becomes_free_in_time_is_opened(duckdb_url: str) -> None:
         assert db_current(duckdb_url) == HEAD_REVISION
 
 
+WRITE = """
+    import sys, time
+    from sqlalchemy import text
+    from storage.engine import Database
+    database = Database(sys.argv[1])
+    while True:
+        with database.writing() as connection:
+            connection.execute(text("UPDATE alembic_version SET version_num = version_num"))
+        print("written", flush=True)
+        time.sleep(0.01)
+"""
+
+
+def test_a_process_that_writes_without_a_pause_lets_others_in(duckdb_url: str) -> None:
+    with in_process(WRITE, duckdb_url) as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        threading.Thread(target=writer.stdout.read, daemon=True).start()
+        try:
+            for _ in range(10):
+                with Database(duckdb_url, busy_timeout_s=4).reading() as connection:
+                    assert connection.execute(text("SELECT 1")).scalar() == 1
+        finally:
+            writer.kill()
+
+
+COUNT = """
+    import sys, threading
+    from sqlalchemy import text
+    from storage.engine import Database
+
+    def count(url, times):
+        database, reader = Database(url), Database(url, read_only=True)
+        for _ in range(times):
+            with database.writing() as connection:
+                connection.execute(text("UPDATE counted SET n = n + 1"))
+            database._lingering.end()  # the file is closed as often as can be
+            with reader.reading() as connection:
+                connection.execute(text("SELECT n FROM counted"))
+
+    threads = [threading.Thread(target=count, args=(sys.argv[1], 30)) for _ in range(4)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+"""
+
+
+def test_threads_of_several_processes_write_one_file_and_nothing_is_lost(duckdb_url: str) -> None:
+    sql(duckdb_url, "CREATE TABLE counted AS SELECT 0 AS n")
+    processes = [in_process(COUNT, duckdb_url) for _ in range(2)]
+    said = [process.communicate(timeout=240)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    assert not any("Exception in thread" in each for each in said), said
+    with Database(duckdb_url, read_only=True).reading() as connection:
+        assert connection.execute(text("SELECT n FROM counted")).scalar() == 240
+
+
 def test_reader_and_writer_of_one_process_wait_for_each_other(duckdb_url: str) -> None:
     writer, reader = Database(duckdb_url), Database(duckdb_url, read_only=True)
     entered = threading.Event()
