@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from edco_core.config_scoring import FullEntropySection, PrefixEntropySection
+from edco_core.positions import check_positions
 from edco_core.prompts import prompt_token_ids, quick_answer_template
 from edco_core.records import ScoreShard
 from edco_core.scoring.base import Scorer, as_shard
@@ -87,6 +88,8 @@ class AnswerEntropyScorer(Scorer[SettingsT]):
         if settings.engine == "vllm":
             seeds = [draw_seed(self._seed, interval, i) if is_drawn else None for i in ordinals]
             return self._vllm.decode([self._prompts[i] for i in ordinals], seeds)
+        num_tokens = [len(self._prompts[ordinal]) + self._max_new_tokens for ordinal in ordinals]
+        check_positions(self._host, self._pool, ordinals, num_tokens)
         shared = self._prefix.get()
         skip = 0 if shared is None else len(shared)
         drawing = None

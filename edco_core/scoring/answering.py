@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from edco_core.positions import check_positions
 from edco_core.prompts import prompt_token_ids
 from edco_core.rewards import Questions, build_rewards
 from edco_core.scoring.decoding import decode
@@ -57,7 +58,7 @@ class Answering:
         max_new_tokens: int,
         cache_dir: Path | None,
     ) -> None:
-        self._host = host
+        self._host, self._pool = host, pool
         self._max_new_tokens = max_new_tokens
         self._prompts = prompt_token_ids(pool, host.tokenizer)
         self._questions = Questions(pool)
@@ -89,9 +90,12 @@ class Answering:
 
     def _answer(self, ordinals: Sequence[int], drawing: Drawing | None) -> Judged:
         host = self._host
+        prompts = [self._prompts[ordinal] for ordinal in ordinals]
+        num_tokens = [len(prompt) + self._max_new_tokens for prompt in prompts]
+        check_positions(host, self._pool, ordinals, num_tokens)
         decoded = decode(
             host.model_for_inference(),
-            [self._prompts[ordinal] for ordinal in ordinals],
+            prompts,
             max_new_tokens=self._max_new_tokens,
             pad_token_id=host.pad_token_id,
             eos_token_ids=host.eos_token_ids,

@@ -10,7 +10,7 @@ import numpy as np
 from edco_core.config_scoring import LossSection, PerplexitySection
 from edco_core.records import ScoreShard
 from edco_core.scoring.base import as_shard
-from edco_core.scoring.reading import negative_log_likelihood, read_completions
+from edco_core.scoring.reading import negative_log_likelihood
 from edco_core.scoring.reference import ReferenceScorer
 
 if TYPE_CHECKING:
@@ -27,14 +27,7 @@ class LossScorer(ReferenceScorer[LossSection | PerplexitySection]):
     """
 
     def _score_batch(self, ordinals: Sequence[int], interval: int) -> ScoreShard:
-        prompts, completions = self._references
-        losses_BC, counts_BC = read_completions(
-            self._host.model_for_inference(),
-            [prompts[ordinal] for ordinal in ordinals],
-            [completions[ordinal] for ordinal in ordinals],
-            negative_log_likelihood,
-            pad_token_id=self._host.pad_token_id,
-        )
+        losses_BC, counts_BC = self._read(ordinals, negative_log_likelihood)
         n_tokens = counts_BC.sum(axis=1)
         means = np.where(counts_BC, losses_BC, 0.0).sum(axis=1) / n_tokens
         return as_shard(ordinals, self._of_mean_loss(means), n_tokens)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from edco_core.config_scoring import BaseScoringSection
+from edco_core.positions import check_positions
 from edco_core.prompts import reference_token_ids
 from edco_core.scoring.base import Scorer
+from edco_core.scoring.reading import read_completions
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from edco_core.prompts import TokenIds
-    from edco_core.records import Ints
+    from edco_core.records import Floats, Ints
+    from edco_core.scoring.reading import Measure
 
 SettingsT = TypeVar("SettingsT", bound=BaseScoringSection)
 
@@ -32,6 +38,19 @@ class ReferenceScorer(Scorer[SettingsT]):
         if self._max_tokens is not None:
             completions = [completion[: self._max_tokens] for completion in completions]
         return prompts, completions
+
+    def _read(self, ordinals: Sequence[int], measure: Measure) -> tuple[Floats, NDArray[np.bool_]]:
+        """See ``read_completions``."""
+        prompts, completions = ([part[i] for i in ordinals] for part in self._references)
+        num_tokens = [len(p) + len(c) for p, c in zip(prompts, completions, strict=True)]
+        check_positions(self._host, self._pool, ordinals, num_tokens)
+        return read_completions(
+            self._host.model_for_inference(),
+            prompts,
+            completions,
+            measure,
+            pad_token_id=self._host.pad_token_id,
+        )
 
     def _num_tokens(self) -> Ints:
         return np.fromiter(

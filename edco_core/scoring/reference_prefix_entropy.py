@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from edco_core.config_scoring import ReferencePrefixEntropySection
 from edco_core.records import ScoreShard
 from edco_core.scoring.base import as_shard
-from edco_core.scoring.reading import read_completions
 from edco_core.scoring.reference import ReferenceScorer
 from edco_core.scoring.token_entropy import aggregated, entropy_function
 
@@ -26,13 +25,8 @@ class ReferencePrefixEntropyScorer(ReferenceScorer[ReferencePrefixEntropySection
 
     def _score_batch(self, ordinals: Sequence[int], interval: int) -> ScoreShard:
         entropy = entropy_function(self.settings.k, self.settings.unit)
-        prompts, completions = self._references
-        entropies_BC, counts_BC = read_completions(
-            self._host.model_for_inference(),
-            [prompts[ordinal] for ordinal in ordinals],
-            [completions[ordinal] for ordinal in ordinals],
-            lambda logits_NV, targets_N: entropy(logits_NV),
-            pad_token_id=self._host.pad_token_id,
+        entropies_BC, counts_BC = self._read(
+            ordinals, lambda logits_NV, targets_N: entropy(logits_NV)
         )
         return as_shard(
             ordinals,

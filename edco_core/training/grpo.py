@@ -21,7 +21,8 @@ from trl import GRPOConfig, GRPOTrainer
 
 from edco_core.config import GrpoSection
 from edco_core.errors import ConfigError
-from edco_core.prompts import training_rows
+from edco_core.positions import check_positions, num_positions
+from edco_core.prompts import prompt_token_ids, training_rows
 from edco_core.records import STAGES, Checkpoint, TrainingOutcome, TrainingStep
 from edco_core.rewards import Questions, build_rewards
 from edco_core.training.answers import Answers, Batch, StepAnswers
@@ -94,6 +95,15 @@ class GrpoTrainer(IntervalTrainer[GrpoSection]):
         # Neither an engine nor a second model just to see whether the arguments are right.
         args.use_vllm, args.beta = False, 0.0
         self._host.load_base()
+        if num_positions(self._host.model) is not None:
+            num_new = args.max_completion_length or 0
+            num_tokens = [
+                len(ids) + num_new for ids in prompt_token_ids(self._pool, self._host.tokenizer)
+            ]
+            check_positions(
+                self._host, self._pool, range(len(self._pool)), num_tokens,
+                "lower training.args.max_completion_length",
+            )  # fmt: skip
         with self._host.lent_for_training() as model:
             try:
                 trainer = self._make(model, args, self._rows.select(range(1)), [])

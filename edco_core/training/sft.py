@@ -13,6 +13,7 @@ from trl import SFTConfig, SFTTrainer
 
 from edco_core.config import SftSection
 from edco_core.errors import ConfigError, DataError
+from edco_core.positions import check_positions, num_positions
 from edco_core.prompts import training_rows
 from edco_core.records import Checkpoint, TrainingOutcome, TrainingStep
 from edco_core.training.interval import (
@@ -127,6 +128,13 @@ class SftTrainer(IntervalTrainer[SftSection]):
             prepared = trainer.train_dataset
             del trainer
         self._refuse_dropped(prepared["ordinal"], args)
+        if num_positions(self._host.model) is not None:
+            # Of a generated answer the last token is not read; here it is.
+            num_tokens = [len(ids) + 1 for ids in prepared["input_ids"]]
+            check_positions(
+                self._host, self._pool, prepared["ordinal"], num_tokens,
+                "lower training.args.max_length",
+            )  # fmt: skip
         temporary = folder.with_name(".tokenized.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
         prepared.select_columns(["input_ids", "labels"]).save_to_disk(str(temporary))
