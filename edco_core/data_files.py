@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic_core import from_json
 
@@ -214,7 +215,8 @@ def _read_parquet(path: Path, lines: Lines = None) -> Iterator[RawRow]:
 
 def arrow_rows(batches: Iterable[Any], lines: Lines = None) -> Iterator[RawRow]:
     first = 1
-    for batch in batches:
+    for each in batches:
+        batch = _as_written(each)
         try:
             if lines is None or any(first <= line < first + batch.num_rows for line in lines):
                 yield from enumerate(batch.to_pylist(), first)
@@ -226,6 +228,15 @@ def arrow_rows(batches: Iterable[Any], lines: Lines = None) -> Iterator[RawRow]:
                     row = Unreadable(f"not UTF-8: {error.reason}.")
                 yield first + index, row
         first += batch.num_rows
+
+
+def _as_written(batch: Any) -> Any:
+    """Floats of 32 bits as the numbers they were made of: 0.1, not 0.10000000149011612."""
+    for index, field in enumerate(batch.schema):
+        if pa.types.is_float32(field.type):
+            written = batch.column(index).cast(pa.string()).cast(pa.float64())
+            batch = batch.set_column(index, field.name, written)
+    return batch
 
 
 READERS: dict[str, Callable[[Path, Lines], Iterator[RawRow]]] = {

@@ -241,6 +241,15 @@ def test_a_missing_integer_in_parquet_is_absent_not_nan(tmp_path: Path) -> None:
     assert set(load(tmp_path / "a.parquet").table["answer"].to_pylist()) == {"1", None}
 
 
+def test_a_float_of_32_bits_is_the_number_it_was_made_of(tmp_path: Path) -> None:
+    answers = pa.array([0.1, 2.0, 1e-5, None, 123456.79], pa.float32())
+    rows = {"prompt": list("abcde"), "completion": ["c"] * 5, "answer": answers}
+    pq.write_table(pa.table(rows), tmp_path / "a.parquet")
+    assert set(load(tmp_path / "a.parquet").table["answer"].to_pylist()) == {
+        "0.1", "2", "0.00001", None, "123456.79",
+    }  # fmt: skip
+
+
 def test_parquet_rows_are_counted_across_batches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
