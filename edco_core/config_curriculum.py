@@ -122,6 +122,11 @@ class EdcoSection(BaseCurriculumSection):
                 f"curriculum.top_n: {num} samples were asked for, but skip_top {self.skip_top} "
                 f"leaves {left} of {pool_size}. Allowed: top_n up to {left}."
             )
+        if 0 < self.random_share * num < 1:
+            raise ConfigError(
+                f"curriculum.random_share: {self.random_share} of {num} samples is less than one. "
+                f"Allowed: 0, or {1 / num:.3g} and more."
+            )
         return num
 
     def needs(self) -> frozenset[Needs]:

@@ -221,6 +221,11 @@ class TestTopN:
             EdcoSection(top_n=41, skip_top=0.5).count(80)
         assert EdcoSection(top_n=40, skip_top=0.5).count(80) == 40
 
+    def test_a_random_share_of_less_than_a_sample_is_refused(self) -> None:
+        with pytest.raises(ConfigError, match=r"random_share: 0\.04 of 20 .* Allowed: 0, or 0\.05"):
+            EdcoSection(top_n=20, random_share=0.04).count(80)
+        assert EdcoSection(top_n=20, random_share=0.05).count(80) == 20
+
 
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[[str], Path]:
