@@ -260,12 +260,14 @@ def stack(folder: Path) -> Iterator[Stack]:
 
 def run_through_api(running: Stack) -> dict[str, Any]:
     """Start the only deployment of ``finetune`` and wait for its end, telling of every task."""
-    with httpx.Client(base_url=f"{running.url}/api", trust_env=False, timeout=30) as client:
+    from prefect.client.base import PrefectHttpxSyncClient  # it asks again where it is told to
+
+    with PrefectHttpxSyncClient(
+        base_url=f"{running.url}/api", trust_env=False, timeout=30
+    ) as client:
 
         def ask(path: str, body: dict[str, Any] | None = None) -> Any:
-            answer = client.get(path) if body is None else client.post(path, json=body)
-            answer.raise_for_status()
-            return answer.json()
+            return (client.get(path) if body is None else client.post(path, json=body)).json()
 
         flows = {"flows": {"name": {"any_": ["finetune"]}}}
         (deployment,) = ask("/deployments/filter", flows)

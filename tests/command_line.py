@@ -25,6 +25,18 @@ def wait(look: Callable[[], Any], describe: Callable[[], Any] = lambda: "") -> A
     return found
 
 
+def ask_prefect(url: str, body: dict[str, Any] | None = None) -> Any:
+    """What Prefect's server says to a POST, or without a body to a GET.
+
+    Through Prefect's client, which tries again while the server's database is locked.
+    """
+    from prefect.client.base import PrefectHttpxSyncClient
+
+    with PrefectHttpxSyncClient(trust_env=False, timeout=60) as client:
+        answer = client.get(url) if body is None else client.post(url, json=body)
+        return answer.json() if answer.content else None
+
+
 @dataclass(frozen=True)
 class Edco:
     folder: Path

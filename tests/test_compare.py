@@ -9,11 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 import pytest
 import yaml
-from command_line import Edco
+from command_line import Edco, ask_prefect
 from test_resume import KILLED
 
 from edco_core.config import load_config
@@ -294,7 +293,7 @@ def runs_of(edco: Edco) -> dict[str, str]:
 def asked(edco: Edco, path: str, **values: Any) -> list[dict[str, Any]]:
     """What Prefect's server answers."""
     url = edco.environment["PREFECT_API_URL"] + path
-    return httpx.post(url, json=values, trust_env=False).raise_for_status().json()  # type: ignore[no-any-return]
+    return ask_prefect(url, values)  # type: ignore[no-any-return]
 
 
 def flow_runs(edco: Edco, flow: str, **wanted: Any) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 import yaml
-from command_line import Edco, wait
+from command_line import Edco, ask_prefect, wait
 
 
 @dataclass
@@ -26,8 +26,7 @@ class Server:
     url: str
 
     def post(self, path: str, **body: Any) -> Any:
-        answer = httpx.post(f"{self.url}{path}", json=body, timeout=60, trust_env=False)
-        return answer.raise_for_status().json() if answer.content else None
+        return ask_prefect(f"{self.url}{path}", body)
 
     def start(self, deployment: str, **parameters: Any) -> str:
         (found,) = self.post("/deployments/filter", deployments={"name": {"any_": [deployment]}})
@@ -39,8 +38,7 @@ class Server:
         return str(made["id"])
 
     def state(self, run: str) -> dict[str, Any]:
-        answer = httpx.get(f"{self.url}/flow_runs/{run}", timeout=60, trust_env=False)
-        return dict(answer.json()["state"])
+        return dict(ask_prefect(f"{self.url}/flow_runs/{run}")["state"])
 
     def wait_for(self, run: str, *names: str) -> dict[str, Any]:
         return wait(lambda: (s := self.state(run))["name"] in names and s, lambda: self.state(run))

@@ -10,9 +10,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from uuid import UUID
 
-import httpx
 import pytest
-from command_line import wait
+from command_line import ask_prefect, wait
 from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import State
@@ -100,8 +99,7 @@ def has_heartbeat(prefect_url: str, flow_run_id: str) -> bool:
         "event": {"name": ["prefect.flow-run.heartbeat"]},
         "resource": {"id": [f"prefect.flow-run.{flow_run_id}"]},
     }
-    answer = httpx.post(f"{prefect_url}/events/filter", json={"filter": wanted}, trust_env=False)
-    return bool(answer.json()["total"])
+    return bool(ask_prefect(f"{prefect_url}/events/filter", {"filter": wanted})["total"])
 
 
 def ended_state(client: SyncPrefectClient, flow_run_id: str) -> State | None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 from browser import Browser
-from command_line import Edco, wait
+from command_line import Edco, ask_prefect, wait
 
 pytestmark = pytest.mark.browser
 
@@ -17,7 +16,7 @@ pytestmark = pytest.mark.browser
 def found(prefect_url: str, kind: str, name: str, says: str = "") -> dict[str, Any]:
     """The only one of its kind and name on the server whose state says that."""
     named = {kind: {"name": {"any_": [name]}}}
-    every = httpx.post(f"{prefect_url}/{kind}/filter", json=named, trust_env=False).json()
+    every = ask_prefect(f"{prefect_url}/{kind}/filter", named)
     [one] = [each for each in every if says in str(each.get("state"))]
     return dict(one)
 
@@ -63,7 +62,7 @@ def run_page(browser: Browser, prefect_url: str, finished: Edco) -> Browser:
     run = found(prefect_url, "flow_runs", "whole", says=f"{finished.folder}/runs/whole/final")
     last = {"flow_runs": {"id": {"any_": [run["id"]]}}, "task_runs": {"name": {"any_": ["finish"]}}}
     tasks = f"{prefect_url}/task_runs/filter"
-    wait(lambda: httpx.post(tasks, json=last, trust_env=False).json())
+    wait(lambda: ask_prefect(tasks, last))
     browser.open(f"runs/flow-run/{run['id']}", "whole", "Completed")
     return browser
 

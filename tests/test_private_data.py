@@ -7,14 +7,13 @@ import shutil
 import subprocess
 import sys
 import traceback
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from command_line import Edco
+from command_line import Edco, ask_prefect
 from sqlalchemy import String, cast, or_, select
 from sqlalchemy.types import Text
 
@@ -273,13 +272,7 @@ def asked(api: str, what: str) -> str:
     """Everything a Prefect server keeps of one kind, as it tells it: page by page, 200 each."""
     rows: list[Any] = []
     while True:
-        request = urllib.request.Request(
-            f"{api}/{what}/filter",
-            json.dumps({"offset": len(rows)}).encode(),
-            {"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            page = json.load(answer)
+        page = ask_prefect(f"{api}/{what}/filter", {"offset": len(rows)})
         rows += page
         if len(page) < 200:
             return json.dumps(rows, ensure_ascii=False)
