@@ -33,7 +33,9 @@ def signals_later() -> Iterator[None]:
     a signal: nobody would end that process.
     """
     came: list[int] = []
-    with handled(lambda number, _: came.append(number)):
-        yield
-    for number in came:
-        signal.raise_signal(number)
+    try:
+        with handled(lambda number, _: came.append(number)):
+            yield
+    finally:
+        for number in came:
+            signal.raise_signal(number)

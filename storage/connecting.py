@@ -154,7 +154,7 @@ class Connecting:
         self._driver_error: type[Exception] = self.engine.dialect.loaded_dbapi.Error
         with _locks_guard:
             self._write_lock, opening = _locks.setdefault(
-                str(self.path.resolve()) if self.path else parsed.render_as_string(),
+                os.path.realpath(self.path) if self.path else parsed.render_as_string(),
                 (threading.RLock(), threading.RLock()),
             )
         if self.on_duckdb:
