@@ -67,6 +67,8 @@ def read_facts(folder: Path) -> CheckpointFacts | None:
         return CheckpointFacts(**json.loads((folder / MARKER).read_text(encoding="utf-8")))
     except (FileNotFoundError, NotADirectoryError):
         return None
+    except (ValueError, TypeError):  # cut short, after a power loss
+        return None
 
 
 def latest_complete(folder: Path) -> tuple[Path, CheckpointFacts] | None:
@@ -90,15 +92,20 @@ def verify(checkpoint: Checkpoint) -> None:
         )
 
 
-def drop_optimizer_state(folder: Path) -> None:
+_STATE = ("optimizer.pt", "optimizer.bin", "scheduler.pt", "scaler.pt", "rng_state.pth", ROLLOUTS)
+
+
+def drop_optimizer_state(folder: Path, run_id: str) -> None:
     """Remove what only resuming right behind a checkpoint needs; its model stays.
 
     What an interval sampled goes, too: it is in the ledger by then.
 
-    Nothing is done to a folder that is no checkpoint of ours, such as a base model's.
+    Nothing is done to a folder that is no checkpoint of this run, such as a base model's or that of
+    another run, from which this one started.
     """
-    if read_facts(folder) is not None:
-        for name in ("optimizer.pt", "optimizer.bin", "scheduler.pt", "rng_state.pth", ROLLOUTS):
+    facts = read_facts(folder)
+    if facts is not None and facts.run_id == run_id:
+        for name in _STATE:
             (folder / name).unlink(missing_ok=True)
 
 
@@ -114,7 +121,10 @@ def remove_others(folder: Path, keep: Path) -> None:
 def write_atomically(path: Path, text: str) -> None:
     """Write a text file under a temporary name, then rename it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())  # else a power loss may leave an empty file of that name
     temporary.replace(path)
 
 
@@ -140,6 +150,7 @@ def write_final_model(
             ROLLOUTS,
             "optimizer.*",
             "scheduler.pt",
+            "scaler.pt",
             "rng_state*",
             "trainer_state.json",
             "training_args.bin",

@@ -42,6 +42,7 @@ LOOP_OWNED_ARGS: dict[str, str] = {
     "logging_nan_inf_filter": "nothing: a loss that is not finite stops the run",
     "model_init_kwargs": "model",
     "push_to_hub": "nothing: push the finished adapter folder yourself",
+    "enable_jit_checkpoint": "nothing: SIGTERM stops at a safe point anyway",
     "auto_find_batch_size": "training.args.per_device_train_batch_size",
     "dataset_text_field": "data.columns",
     "dataset_kwargs": "data",

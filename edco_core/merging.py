@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
 
 from edco_core.checkpoints import verify, write_atomically
 from edco_core.config import ModelSection
@@ -35,20 +38,45 @@ def merge(
     """
     if folder.is_dir():  # it is renamed last of all
         return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.parent / ".making"):
+        if not folder.is_dir():  # else another process was first
+            _make(checkpoint, base, folder, made_from)
+
+
+def _make(
+    checkpoint: Checkpoint, base: ModelSection, folder: Path, made_from: dict[str, Any]
+) -> None:
     verify(checkpoint)
     settings = base.model_copy(update={"dtype": "float32", "load_in_4bit": False})
     if (Path(checkpoint.path) / "adapter_config.json").is_file():
         model = load_model(settings, base.name_or_path, torch.device("cpu"))
-        model = PeftModel.from_pretrained(model, checkpoint.path).merge_and_unload()
+        with warnings.catch_warnings():  # of tied embeddings, which are seen to
+            warnings.filterwarnings("ignore", message=".*tie_word_embeddings")
+            model = _merged(PeftModel.from_pretrained(model, checkpoint.path))
     else:
         model = load_model(settings, checkpoint.path, torch.device("cpu"))
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    temporary.mkdir()
     model.save_pretrained(str(temporary))
     load_tokenizer(base).save_pretrained(str(temporary))
     write_atomically(temporary / MADE_FROM, json.dumps(made_from, indent=1))
     temporary.replace(folder)
+
+
+def _merged(model: Any) -> Any:
+    """The model with its adapter added in.
+
+    Where input and output embeddings are one tensor and the adapter is on the input alone, they
+    become two: PEFT would add it to both.
+    """
+    inputs, outputs = model.get_input_embeddings(), model.get_output_embeddings()
+    if isinstance(inputs, BaseTunerLayer) and not isinstance(outputs, BaseTunerLayer):
+        outputs.weight = torch.nn.Parameter(outputs.weight.detach().clone())
+        model.config.get_text_config().tie_word_embeddings = False
+        model.config.tie_word_embeddings = False
+    return model.merge_and_unload()
 
 
 def read_made_from(folder: Path) -> dict[str, Any]:

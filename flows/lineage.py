@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edco_core.config import Config, ModelSection
-from edco_core.errors import ConfigError, NotFoundError
+from edco_core.errors import ConfigError, ModelError, NotFoundError
 from edco_core.records import Checkpoint
 from flows.display import say
 from storage import Ledger, db_current, open_ledger, queries
@@ -33,6 +33,8 @@ class Parent:
     checkpoint: Checkpoint
     base: ModelSection
     """The base model of that run."""
+    base_fingerprint: str
+    """What it was when that run began."""
     folder: Path
     """Where the checkpoint is a model of its own, or will be."""
 
@@ -47,9 +49,16 @@ class Parent:
 
     def make(self) -> None:
         """Make the folder, unless it is there; loads torch.  Raises TrainingError, ModelError."""
+        from edco_core.loading import base_fingerprint
         from edco_core.merging import merge
 
         if not self.folder.is_dir():
+            if base_fingerprint(self.base) != self.base_fingerprint:
+                raise ModelError(
+                    f"model.name_or_path: the base model '{self.base.name_or_path}' of run "
+                    f"{self.run_id} is not what that run began with, and its adapter would go onto "
+                    "other weights. Restore its files, or start from another model."
+                )
             say(f"making a model of the checkpoint {self.checkpoint.checkpoint_id} of run "
                 f"{self.run_id}: {self.folder}")  # fmt: skip
         merge(self.checkpoint, self.base, self.folder, self.facts)
@@ -106,7 +115,7 @@ def _find(store_url: str, prefix: str, which: Which) -> Parent:
             f"{' (run.keep_checkpoints let it go)' if row['removed_at'] else ' from this machine'}."
             " Start from another one, or from that run's folder 'final'."
         )
-    return Parent(run_id, checkpoint, base, folder)
+    return Parent(run_id, checkpoint, base, state.plan["base_model"], folder)
 
 
 def children(ledger: Ledger, folder: Path) -> list[str]:

@@ -40,8 +40,7 @@ def create(
         run_id=run_id, run_dir=run_dir, seed=prepared.config.run.seed,
     )  # fmt: skip
     try:
-        is_new = not run_dir.exists() or not any(run_dir.iterdir())
-        run_dir.mkdir(parents=True, exist_ok=True)
+        is_new = _made(run_dir)
     except OSError as error:
         raise ConfigError(
             f"run.output_dir: '{run_dir}' cannot be made ({error.strerror}). Give another folder."
@@ -77,6 +76,18 @@ def create(
     )  # fmt: skip
     run.host, run.trainer = host, trainer
     return run
+
+
+def _made(folder: Path) -> bool:
+    """Make sure the folder is there; whether it was this process that made it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        if not folder.is_dir():
+            raise
+        return False
+    return True
 
 
 def reopen(ledger: Ledger, run_id: str) -> OpenRun:

@@ -172,7 +172,7 @@ def train_interval(run: OpenRun, interval: int) -> None:
     facts = {} if usage is None else {"judge": asdict(usage)}
     alarms = watch(run, interval, outcome, evaluation)
     run.ledger.finish_training(run.lease, interval, outcome, evaluation, facts, alarms=alarms)
-    drop_optimizer_state(Path(start.path))  # several times the model's size, interval by interval
+    drop_optimizer_state(Path(start.path), run.run_id)  # several times the model's size each
     _remove_checkpoints(run)
     rows = queries.intervals(run.ledger, run.run_id)
     for line in [*interval_lines(run, rows), *map(alarm_line, alarms)]:
@@ -198,6 +198,7 @@ def _known(run: OpenRun, interval: int) -> Known | None:
 def finish(run: OpenRun) -> None:
     """Put the last checkpoint's model where people look for it, with a model card."""
     checkpoint = _checkpoint(run, run.plan.num_intervals)
+    verify(checkpoint)
     metric = run.config.evaluation.metric.type if run.config.evaluation else None
     write_final_model(
         checkpoint,

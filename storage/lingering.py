@@ -39,7 +39,7 @@ class Lingering:
 
     def __init__(self, path: Path | None) -> None:
         self._sign = None if path is None else path.with_name(f"{path.name}.waiting")
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # ``end`` is a finalizer, too, which may come at any time
         self._connection: Any = None
         self._opened_at = 0.0
         self._timer: threading.Timer | None = None

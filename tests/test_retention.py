@@ -14,7 +14,7 @@ import pytest
 import yaml
 from command_line import Edco
 
-from edco_core.checkpoints import mark_complete, read_facts
+from edco_core.checkpoints import MARKER, drop_optimizer_state, mark_complete, read_facts
 from edco_core.config import KeepCheckpoints, parse_config
 from edco_core.errors import ConfigError
 from edco_core.records import Checkpoint
@@ -146,3 +146,24 @@ def test_a_run_killed_while_it_removes_ends_as_one_that_keeps_everything(
     edco("replay", "whole")
     sample = json.loads(edco("query", "SELECT sample_id FROM samples", "--json").stdout)[0]
     assert edco.json("why", "whole", sample["sample_id"])["history"][1]["checkpoint_id"]
+
+
+@pytest.mark.parametrize(("run_id", "is_left"), [("own", False), ("another", True)])
+def test_optimizer_states_go_with_their_own_run_alone(
+    tmp_path: Path, run_id: str, is_left: bool
+) -> None:
+    """Another run may have started from this checkpoint."""
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    mark_complete(tmp_path, run_id=run_id, step=1, num_tokens=0)
+    states = [tmp_path / name for name in ("optimizer.pt", "scheduler.pt", "scaler.pt")]
+    for each in states:
+        each.touch()
+    drop_optimizer_state(tmp_path, "own")
+    assert [each.exists() for each in states] == [is_left] * 3
+    assert (tmp_path / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"run_id": "r"}'])
+def test_a_marker_that_was_cut_short_is_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / MARKER).write_text(text)
+    assert read_facts(tmp_path) is None
