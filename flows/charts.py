@@ -9,7 +9,9 @@ from __future__ import annotations
 import io
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from html import escape
 from typing import Any
 
@@ -20,6 +22,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from PIL import Image
+
+from flows.display import label_of
 
 Row = Mapping[str, Any]
 
@@ -63,6 +67,7 @@ _STYLE: dict[str, Any] = {
     "lines.linewidth": 1.6,
     "lines.markersize": 3.5,
 }
+_SCORES = ("score_max", "score_p90", "score_mean", "score_p50", "cutoff")
 _DRAWING = threading.Lock()
 """Styles are matplotlib's own global settings, and runs may finish intervals in several threads."""
 
@@ -94,11 +99,6 @@ def interval_chart(rows: Sequence[Row], run: Row | None = None) -> bytes:
     return png(draw)
 
 
-def label_of(name: str) -> str:
-    """A name of the configuration as words."""
-    return name.replace("_", " ")
-
-
 def draw_scores(axes: Axes, rows: Sequence[Row], label: str) -> None:
     """Quantiles of the pool's scores at each interval, and the lowest score selected."""
     x = _column(rows, "interval")
@@ -117,8 +117,16 @@ def draw_scores(axes: Axes, rows: Sequence[Row], label: str) -> None:
     )  # fmt: skip
     for key, name, how in lines:
         axes.plot(x, _column(rows, key), label=name, **{"marker": "o", **how})
-    axes.set_ylim(min(0.0, float(np.nanmin(middle))), None)
+    over_scores(axes, rows)
     _legend(axes)
+
+
+def over_scores(axes: Axes, rows: Sequence[Row]) -> None:
+    """Let a chart of scores have room for those of all rows, and for zero."""
+    drawn = np.concatenate([[0.0], *(_column(rows, key) for key in _SCORES)])
+    low, high = float(np.nanmin(drawn)), float(np.nanmax(drawn))
+    room = 0.05 * (high - low) or 1.0
+    axes.set_ylim(low - room if low < 0 else 0.0, high + room)
 
 
 def draw_turnover(axes: Axes, rows: Sequence[Row]) -> None:
@@ -182,7 +190,7 @@ def over_intervals(axes: Axes, rows: Sequence[Row], planned: int | None = None) 
 def png(draw: Callable[[], Figure]) -> bytes:
     """A figure as a picture on white paper, which can be read on a page of any colour."""
     drawn, kept = io.BytesIO(), io.BytesIO()
-    with _DRAWING, matplotlib.style.context(["default", _STYLE]):
+    with _drawing():
         draw().savefig(drawn, format="png", dpi=110)
     # A third of the bytes, as what is drawn has few colours.
     # Not by median cut, which gives up the colours of thin lines.
@@ -203,24 +211,45 @@ def svg(draw: Callable[[], Figure], name: str, title: str) -> str:
     drawn = io.StringIO()
     style = {"svg.fonttype": "none", "svg.hashsalt": name, "svg.image_inline": True}
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    with _DRAWING, matplotlib.style.context(["default", _STYLE, style]):
+    with _drawing(style):
         draw().savefig(drawn, format="svg", transparent=True, metadata=nothing)
     text = drawn.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", text, flags=re.S)
     text = re.sub(r' width="[\d.]+pt"| height="[\d.]+pt"| xmlns:xlink="[^"]*"', "", text, count=3)
     used = set(re.findall(r"(?:url\(#|href=\"#)([\w-]+)", text))
-    text = re.sub(r' id="([^"]+)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", text)
-    text = re.sub(r"(url\(#|href=\"#)([\w-]+)", rf"\g<1>{name}-\2", text).replace(
-        "xlink:href", "href"
-    )
-    for colour, variable in _CSS_NAMES.items():
-        text = re.sub(colour, f"var(--{variable}, {colour})", text, flags=re.I)
-    text = re.sub(r"'DejaVu Sans'", "var(--letters, sans-serif)", text)
+
+    def of_the_page(tag: re.Match[str]) -> str:
+        """A tag in the page's colours and letters; what is between tags are a person's words."""
+        kept = re.sub(
+            r' id="([^"]+)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", tag[0]
+        )
+        kept = re.sub(r"(url\(#|href=\"#)([\w-]+)", rf"\g<1>{name}-\2", kept)
+        for colour, variable in _CSS_NAMES.items():
+            kept = re.sub(colour, f"var(--{variable}, {colour})", kept, flags=re.I)
+        return kept.replace("xlink:href", "href").replace(
+            "'DejaVu Sans'", "var(--letters, sans-serif)"
+        )
+
     label = escape(title)
-    return text.replace(
-        "<svg", f'<svg role="img" aria-label="{label}" stroke-linejoin="round"', 1
-    ).replace(">", f"><title>{label}</title>", 1)
+    opening = f'<svg role="img" aria-label="{label}" stroke-linejoin="round"'
+    return (
+        re.sub(r"<[^>]*>", of_the_page, text)
+        .replace("<svg", opening, 1)
+        .replace(">", f"><title>{label}</title>", 1)
+    )
+
+
+@contextmanager
+def _drawing(style: Mapping[str, Any] | None = None) -> Iterator[None]:
+    """One thread at a time, in our own style.
+
+    A letter that the font lacks is nothing to warn of: in pages the reader's font is used.
+    """
+    styled = matplotlib.style.context(["default", _STYLE, dict(style or {})])
+    with _DRAWING, styled, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        yield
 
 
 def _column(rows: Sequence[Row], key: str) -> NDArray[np.float64]:

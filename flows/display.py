@@ -6,9 +6,10 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from edco_core.records import Alarm
 
 logger = logging.getLogger(__name__)
+
+_NARROWEST = 12
+"""Of a column of text, in characters."""
 
 OnProgress = Callable[[int, int], None]
 
@@ -75,27 +79,57 @@ def print_table(
     rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], *, title: str | None = None
 ) -> None:
     """Rows as a table on standard output; ``columns`` maps a key of the rows to its heading."""
+    cells = [{key: number(row.get(key)) for key in columns} for row in rows]
+    numbers = {k for k in columns if any(isinstance(row.get(k), int | float) for row in rows)}
+    # A number is never broken in two: text is, then headings are, then lines are too long.
+    content = {key: max([1, *(cell_len(row[key]) for row in cells)]) for key in columns}
+    least = {key: n if key in numbers else min(n, _NARROWEST) for key, n in content.items()}
+    whole = {key: max(n, cell_len(columns[key])) for key, n in content.items()}
+    widths = {k: max([n, *map(cell_len, columns[k].split())]) for k, n in least.items()}
+    # Piped output has no width of its own; a cut table would be worse than a long line.
+    available = Console().width if sys.stdout.isatty() else 200
+    room = available - 3 * len(columns) - 1
+    if sum(whole.values()) <= room:
+        widths = whole
+    while sum(widths.values()) > room and (wide := [k for k in widths if widths[k] > least[k]]):
+        widths[max(wide, key=widths.__getitem__)] -= 1
     # As plain text: prompts hold [INST], which is markup to a table.
     table = Table(
         title=None if title is None else Text(title),
         title_justify="left", header_style="bold", box=box.SIMPLE,
     )  # fmt: skip
     for key, heading in columns.items():
-        is_number = any(isinstance(row.get(key), int | float) for row in rows)
-        justify: Literal["left", "right"] = "right" if is_number else "left"
-        table.add_column(Text(heading), justify=justify, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(number(row.get(key))) for key in columns))
-    # Piped output has no width of its own; a cut table would be worse than a long line.
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+        width, justify = (widths[key], "right") if key in numbers else (None, "left")
+        table.add_column(
+            Text(heading), justify=cast(Literal["left", "right"], justify), width=width,
+            overflow="fold",
+        )  # fmt: skip
+    for row in cells:
+        table.add_row(*(Text(row[key]) for key in columns))
+    width = max(available, available - room + sum(least.values()))
+    # A dumb terminal's width is obeyed only where the height is given as well.
+    Console(width=width, height=len(cells) + 10).print(table, crop=False)
 
 
-def interval_columns(rows: Sequence[Mapping[str, Any]], metric: str | None) -> dict[str, str]:
-    """Headings for a run's intervals, of what there is to show; ``metric`` is the run's.
+def label_of(name: str) -> str:
+    """A name of the configuration as words."""
+    return name.replace("_", " ")
+
+
+def mean_label(scorer: str) -> str:
+    """What the mean of a pool's scores is the mean of."""
+    if "entropy" in scorer:
+        return "mean entropy"
+    return "mean score" if ":" in scorer else f"mean {label_of(scorer)}"
+
+
+def interval_columns(rows: Sequence[Mapping[str, Any]], run: Mapping[str, Any]) -> dict[str, str]:
+    """Headings for a run's intervals, of what there is to show; ``run`` as in ``run_summary``.
 
     How many were scored is shown only where some kept an older score.
     """
-    columns = INTERVAL_COLUMNS | {"metric": metric or "metric"}
+    named = {"score_mean": mean_label(run["scorer"]), "metric": run["metric"] or "metric"}
+    columns = INTERVAL_COLUMNS | named
     left_out: set[str] = set()
     if not any((row["n_rescored"] or 0) < (row["n_scored"] or 0) for row in rows):
         left_out |= {"n_rescored", "recall_estimate"}
@@ -135,7 +169,7 @@ INTERVAL_COLUMNS = {
     "interval": "interval",
     "n_rescored": "scored",
     "recall_estimate": "recall",
-    "score_mean": "mean entropy",
+    "score_mean": "mean",
     "cutoff": "cutoff",
     "n_entered": "entered",
     "n_first_time": "first-time",

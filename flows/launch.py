@@ -118,9 +118,9 @@ def _say_how_to_go_on(run_id: str, error: BaseException, store_url: str) -> None
 
 def _print_result(ledger: Ledger, run: OpenRun, store_url: str) -> None:
     rows = queries.intervals(ledger, run.run_id)
-    metric = queries.run(ledger, run.run_id)["metric"]
-    print_table(rows, interval_columns(rows, metric), title=f"run {run.run_id}")
-    for line in baseline_lines(queries.evaluations(ledger, run.run_id), metric):
+    known = queries.run(ledger, run.run_id)
+    print_table(rows, interval_columns(rows, known), title=f"run {run.run_id}")
+    for line in baseline_lines(queries.evaluations(ledger, run.run_id), known["metric"]):
         print(line)
     print(f"model: {run.run_dir / 'final'}")
     say("next:")

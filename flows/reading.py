@@ -151,7 +151,7 @@ def show_run(ledger: Ledger, prefix: str) -> Answer:
         "judge": usage,
         "alarms": [asdict(alarm) for alarm in alarms],
     }  # fmt: skip
-    return Answer(facts, rows, interval_columns(rows, run["metric"]), lines=lines, after=after)
+    return Answer(facts, rows, interval_columns(rows, run), lines=lines, after=after)
 
 
 def _rollout_lines(rows: Sequence[dict[str, Any]], alarm_share: float) -> list[str]:

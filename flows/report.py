@@ -22,8 +22,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from edco_core.errors import EdcoError, InputError
-from flows.charts import draw_scores, draw_turnover, label_of, over_intervals, svg
-from flows.display import alarm_line, number, progress, say
+from flows.charts import draw_scores, draw_turnover, over_intervals, over_scores, svg
+from flows.display import alarm_line, label_of, number, progress, say
 from flows.reading import Answer
 from flows.report_charts import Category, Curves, draw_categories, draw_curves, draw_data_map
 from flows.report_facts import (
@@ -181,7 +181,7 @@ class _Page:
         return charts
 
     def _run(self, told: Told) -> dict[str, Any]:
-        tops = [r["score_max"] for t in self._told for r in t.intervals if r["score_max"]]
+        alike = [r for t in self._told if t.score == told.score for r in t.intervals]
         sizes = [r[k] for t in self._told for r in t.intervals for k in ("n_selected", "n_left")]
         planned = max(each.run["intervals_planned"] for each in self._told)
         size = max([s for s in sizes if s] or [1])
@@ -189,8 +189,7 @@ class _Page:
         def scores(axes: Axes) -> None:
             draw_scores(axes, told.intervals, told.score)
             over_intervals(axes, told.intervals, planned)
-            if tops:
-                axes.set_ylim(top=1.05 * max(tops))
+            over_scores(axes, alike)
 
         def turnover(axes: Axes) -> None:
             draw_turnover(axes, told.intervals)
@@ -198,7 +197,8 @@ class _Page:
             axes.set_ylim(-1.05 * size, 1.05 * size)
 
         def data_map(axes: Axes) -> None:
-            draw_data_map(axes, told.data_map, *told.grid, told.score)
+            num_scored = sum(row["score_mean"] is not None for row in told.intervals)
+            draw_data_map(axes, told.data_map, *told.grid, told.score, num_scored)
 
         name = f"run {told.run_id}"
         categories, num_categories = categories_of(told)

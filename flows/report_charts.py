@@ -134,13 +134,16 @@ def draw_categories(
         spine.set_visible(False)
 
 
-def draw_data_map(axes: Axes, cells: Sequence[Row], columns: int, rows: int, label: str) -> None:
+def draw_data_map(
+    axes: Axes, cells: Sequence[Row], columns: int, rows: int, label: str, num_intervals: int
+) -> None:
     """Mean and spread of the samples' scores: denser is fuller, selected more often is warmer."""
     axes.set_title("data map of the pool")
     axes.set_xlabel(f"mean {label}")
     axes.set_ylabel("spread over the intervals")
     if not cells or not cells[0]["high_spread"]:
-        axes.text(0.5, 0.5, "after a second interval", transform=axes.transAxes, ha="center")
+        words = "no score has changed" if num_intervals > 1 else "after a second interval"
+        axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center")
         axes.set_yticks([])
         return
     warmth = LinearSegmentedColormap.from_list("times", _WARMTH, N=8)
@@ -152,6 +155,8 @@ def draw_data_map(axes: Axes, cells: Sequence[Row], columns: int, rows: int, lab
         density = np.log1p(cell["n"]) / np.log1p(fullest)
         image[int(cell["cell_y"]), int(cell["cell_x"])] = (*color[:3], 0.2 + 0.8 * density)
     low, high = cells[0]["low_mean"], cells[0]["high_mean"]
+    if low == high:  # all are in the first column
+        high = low + 1.0
     axes.imshow(image, extent=(low, high, 0, cells[0]["high_spread"]), origin="lower",
                 aspect="auto", interpolation="none")  # fmt: skip
     axes.grid(visible=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from edco_core.records import Alarm
-from flows.charts import label_of
-from flows.display import number
+from flows.display import label_of, number
 from flows.reading import live_status
 from flows.report_charts import Category, Curves
 from storage.queries import Rows
@@ -81,6 +81,8 @@ def facts_of(told: Sequence[Told]) -> list[tuple[str, list[str]]]:
 
 def _section(told: Told, section: str, name: str, left_out: Sequence[str]) -> str:
     """A part of the configuration in a line: what was set, without what says nothing."""
+    if told.run[name] == "none":  # a pool that was only scored: settings nobody used
+        return "–"
     settings = {
         key: value
         for key, value in _flat(told.config.get(section, {})).items()
@@ -100,31 +102,46 @@ def _metric_words(told: Told) -> str:
 
 def groups_of(told: Sequence[Told]) -> dict[str, list[Told]]:
     """Runs that differ in nothing but their seed, by what tells them from the others."""
-    configs = [
-        _flat({k: v for k, v in t.config.items() if k not in ("run", "store")}) for t in told
-    ]
+    settings = [_settings(each) for each in told]
     keys = [
         key
-        for key in dict.fromkeys(key for config in configs for key in config)
-        if len({json.dumps(config.get(key), default=str) for config in configs}) > 1
+        for key in dict.fromkeys(key for each in settings for key in each)
+        if len({json.dumps(each.get(key), default=str) for each in settings}) > 1
     ]
-    groups: dict[str, list[Told]] = {}
-    for each, config in zip(told, configs, strict=True):
-        others = [c for t, c in zip(told, configs, strict=True)
+    groups: dict[tuple[str, ...], list[Told]] = {}
+    for each, own in zip(told, settings, strict=True):
+        others = [s for t, s in zip(told, settings, strict=True)
                   if t.run["strategy"] == each.run["strategy"]]  # fmt: skip
-        told_apart = [key for key in keys if any(c.get(key) != config.get(key) for c in others)]
-        words = [f"{key.rpartition('.')[2]} {_word(config.get(key))}" for key in told_apart]
-        groups.setdefault(", ".join([each.run["strategy"], *words]), []).append(each)
-    return groups
+        told_apart = [key for key in keys if any(s.get(key) != own.get(key) for s in others)]
+        words = (f"{key.rpartition('.')[2]} {_word(own.get(key))}" for key in told_apart)
+        groups.setdefault((each.run["strategy"], *words), []).append(each)
+    labels: dict[str, list[Told]] = {}
+    for whole, members in groups.items():
+        label = short = shortened(", ".join(map(shortened, whole)), 48)
+        while label in labels:  # what tells them apart was cut off
+            label = f"{short} ({sum(known.startswith(short) for known in labels) + 1})"
+        labels[label] = members
+    return labels
+
+
+def _settings(told: Told) -> dict[str, Any]:
+    """All that decides what a run comes to, but its seed: also where a pool is made for each."""
+    found = _flat({k: v for k, v in told.config.items() if k not in ("run", "store")})
+    seed = rf"(?<!\d){told.run['seed']}(?!\d)"
+    if isinstance(path := found.get("data.train"), str):
+        found["data.train"] = re.sub(seed, "{seed}", path)
+    if found.get("data.train") == path:
+        found["dataset"] = told.run["dataset_id"]
+    return found | {"evaluation set": told.run["eval_dataset_id"]}
 
 
 def _word(value: Any) -> str:
-    """A setting as YAML has it, numbers as short as they are."""
-    return (
-        f"{value:g}"
-        if isinstance(value, float)
-        else json.dumps(value, ensure_ascii=False).strip('"')
-    )
+    """A setting as YAML has it, numbers as short as they are, of a path its end."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, str):
+        return value.rpartition("/")[2] or value
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -143,10 +160,12 @@ _Line = tuple[list[int], list[float]]
 def curves_of(groups: Mapping[str, Sequence[Told]], line: Callable[[Told], _Line]) -> list[Curves]:
     found = []
     for label, members in groups.items():
-        lines = [each for each in map(line, members) if each[0]]
-        seeds = f" ({len(lines)} seeds)" if len(lines) > 1 else ""
-        if lines:
-            found.append(Curves(label + seeds, lines))
+        drawn = [member for member in members if line(member)[0]]
+        seeds = {member.run["seed"] for member in drawn}
+        of = "seeds" if len(seeds) == len(drawn) else "runs"
+        count = f" ({len(drawn)} {of})" if len(drawn) > 1 else ""
+        if drawn:
+            found.append(Curves(label + count, [line(member) for member in drawn]))
     return found
 
 
@@ -174,13 +193,14 @@ def categories_of(told: Told) -> tuple[list[Category], int]:
         return [], 0
     curricula = [counts[interval] for interval in sorted(k for k in counts if k is not None)]
 
+    measured = {(row["category"], row["interval"]): row for row in evaluated}
+
     def value(name: str | None, interval: int, key: str) -> Any:
-        found = (r[key] for r in evaluated if (r["category"], r["interval"]) == (name, interval))
-        return next(found, None)
+        return measured.get((name, interval), {}).get(key)
 
     found = [
         Category(
-            name="(none)" if name is None else _short(name),
+            name="(none)" if name is None else shortened(name),
             n_evaluated=value(name, last, "n"),
             before=value(name, -1, "value"),
             after=value(name, last, "value") if last >= 0 else None,
@@ -203,8 +223,8 @@ def persistent_sample(told: Told, row: Mapping[str, Any]) -> dict[str, Any]:
         "learned": row["score_last"] < row["score_first"],
         "spark": _sparkline(history),
         "category": row["category"] or "",
-        "begins": None if prompt is None else _short(" ⏎ ".join(prompt.splitlines()), 90),
-        "prompt": None if prompt is None else _short(prompt, _TEXT_CHARS),
+        "begins": None if prompt is None else shortened(" ⏎ ".join(prompt.splitlines()), 90),
+        "prompt": None if prompt is None else shortened(prompt, _TEXT_CHARS),
     }
 
 
@@ -228,5 +248,6 @@ def _sparkline(history: Sequence[Mapping[str, Any]]) -> Markup:
     )
 
 
-def _short(text: str, width: int = 34) -> str:
+def shortened(text: str, width: int = 34) -> str:
+    """The text, or what fits of it."""
     return text if len(text) <= width else f"{text[: width - 1]}…"

@@ -29,7 +29,7 @@ from edco_core.errors import LedgerError, StopRequested
 from edco_core.records import BASELINE_INTERVAL, Checkpoint, Evaluation, Known, ScoreHistory
 from edco_core.rewards import judges_usage
 from edco_core.scoring.rescoring import Rescored, rescore
-from flows.display import alarm_line, collapse_alarm, number, say
+from flows.display import alarm_line, collapse_alarm, mean_label, number, say
 from flows.evidence import LedgerEvidence
 from flows.guarding import stop_on, watch
 from flows.open_run import OpenRun
@@ -234,8 +234,9 @@ def interval_lines(run: OpenRun, rows: Sequence[dict[str, Any]]) -> list[str]:
     """The last interval in a line, and the alarm where its policy's entropy has collapsed."""
     row, config = rows[-1], run.config
     line = (
-        f"interval {row['interval']}: mean entropy {row['score_mean']:.3f}, {row['n_selected']} "
-        f"selected, {row['n_first_time']} for the first time, loss {row['train_loss']:.3f}"
+        f"interval {row['interval']}: {mean_label(config.scoring.type)} {row['score_mean']:.3f}, "
+        f"{row['n_selected']} selected, {row['n_first_time']} for the first time, "
+        f"loss {row['train_loss']:.3f}"
     )
     if row["n_groups"] is not None:
         line += (

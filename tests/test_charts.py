@@ -109,3 +109,25 @@ def test_a_category_with_dollar_signs_is_a_name_and_no_formula() -> None:
         return figure
 
     assert "US$ and CA$" in svg(draw, "name", "title")
+
+
+def test_scores_below_zero_are_inside_the_chart() -> None:
+    rows = [
+        row(i, score_p50=-3.0, score_p90=-1.0, score_max=0.0, score_mean=-2.5, cutoff=-2.0)
+        for i in range(2)
+    ]
+    axes = Figure().subplots()
+    draw_scores(axes, rows, "score")
+    low, high = axes.get_ylim()
+    assert low < -3.0
+    assert high > 0.0
+
+
+def test_what_a_person_named_is_written_as_it_is_named() -> None:
+    def draw() -> Figure:
+        figure = Figure()
+        axes = figure.subplots()
+        axes.set_title("日本語 #0072b2 xlink:href url(#x)")
+        return figure
+
+    assert "日本語 #0072b2 xlink:href url(#x)" in svg(draw, "c1", "words")

@@ -215,19 +215,64 @@ def test_runs_that_differ_in_their_seed_share_a_colour(page_of: Callable[..., st
     assert facts["model"] == ["tiny"]  # said once, as it is the same
 
 
-def test_a_setting_that_differs_tells_runs_of_one_strategy_apart() -> None:
+class Told:
+    """What of a run decides which others it is drawn with."""
+
+    def __init__(
+        self, strategy: str, seed: int, *, data: str = "pool.jsonl", dataset: str = "d",
+        **settings: Any,
+    ) -> None:  # fmt: skip
+        self.run = {
+            "strategy": strategy, "seed": seed, "dataset_id": dataset, "eval_dataset_id": "e",
+        }  # fmt: skip
+        self.config = {
+            "run": {"seed": seed}, "data": {"train": data},
+            "curriculum": {"type": strategy, **settings},
+        }  # fmt: skip
+
+
+def grouped(*told: Any) -> dict[str, int]:
     from flows.report_facts import groups_of
 
-    class Told:
-        def __init__(self, strategy: str, seed: int, **settings: Any) -> None:
-            self.run = {"strategy": strategy}
-            self.config = {"run": {"seed": seed}, "curriculum": {"type": strategy, **settings}}
+    return {label: len(members) for label, members in groups_of(told).items()}
 
-    told: Any = [Told("edco", 0, temperature=1.0), Told("edco", 1, temperature=1.0),
-                 Told("edco", 0, temperature=0.0), Told("random", 0)]  # fmt: skip
-    assert {label: len(members) for label, members in groups_of(told).items()} == {
-        "edco, temperature 1": 2, "edco, temperature 0": 1, "random": 1,
-    }  # fmt: skip
+
+def test_a_setting_that_differs_tells_runs_of_one_strategy_apart() -> None:
+    told = (Told("edco", 0, temperature=1.0), Told("edco", 1, temperature=1.0),
+            Told("edco", 0, temperature=0.0), Told("random", 0))  # fmt: skip
+    assert grouped(*told) == {"edco, temperature 1": 2, "edco, temperature 0": 1, "random": 1}
+
+
+def test_runs_on_other_samples_are_no_seeds_of_one_thing() -> None:
+    assert sorted(grouped(Told("edco", 0, dataset="a"), Told("edco", 1, dataset="b")).values()) == [
+        1, 1,
+    ]  # fmt: skip
+
+
+def test_a_pool_for_each_seed_is_one_thing() -> None:
+    assert grouped(
+        Told("edco", 0, data="/x/pool-0.jsonl", dataset="a"),
+        Told("edco", 1, data="/x/pool-1.jsonl", dataset="b"),
+    ) == {"edco": 2}  # fmt: skip
+
+
+def test_labels_stay_short_and_apart_however_long_what_differs_is() -> None:
+    folder = "/home/somebody/" + "a-long-name-" * 8
+    told = [
+        Told("edco", 0, data=f"{folder}{i}/{'pool' * 20}{i}.jsonl", dataset=str(i))
+        for i in range(3)
+    ]
+    labels = grouped(*told)
+    assert len(labels) == 3
+    assert max(map(len, labels)) <= 52
+
+
+def test_runs_that_repeat_a_seed_are_not_called_seeds() -> None:
+    from flows.report_facts import curves_of
+
+    told: Any = [Told("edco", 0), Told("edco", 0)]
+    (curves,) = curves_of({"edco": told}, lambda each: ([0], [1.0]))
+    assert curves.label == "edco (2 runs)"
 
 
 def test_reinforcement_learning_has_its_own_charts_and_columns(
