@@ -7,6 +7,9 @@ import logging
 import os
 import warnings
 
+INSTALL = "pip install -e . -c constraints.txt"
+"""What to type where a package is missing."""
+
 QUIET_LIBRARIES = {
     "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",  # the bars are ours
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",

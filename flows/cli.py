@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from flows import quiet_libraries
+from flows import INSTALL, quiet_libraries
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -204,7 +204,9 @@ NameOption = Annotated[
 ]
 CronOption = Annotated[str | None, typer.Option(help="Schedule, as in '0 2 * * *'.")]
 IntervalOption = Annotated[str | None, typer.Option(help="Schedule: every 90s, 30m, 12h or 1d.")]
-TimezoneOption = Annotated[str, typer.Option(help="Time zone of the schedule.")]
+TimezoneOption = Annotated[
+    str | None, typer.Option(help="Time zone of the schedule, e.g. Europe/Berlin; default: UTC.")
+]
 ScoresOnlyOption = Annotated[
     bool, typer.Option("--scores-only", help="Score the pool and train nothing.")
 ]
@@ -226,7 +228,7 @@ def deploy(
     ] = "edco",
     cron: CronOption = None,
     interval: IntervalOption = None,
-    timezone: TimezoneOption = "UTC",
+    timezone: TimezoneOption = None,
     scores_only: ScoresOnlyOption = False,
     checkpoint: CheckpointOption = None,
     overrides: SetOption = None,
@@ -236,6 +238,9 @@ def deploy(
     from edco_core.config import load_config
 
     loaded = load_config(config, overrides or [])
+    from flows.server import quiet_prefect
+
+    quiet_prefect()
     from flows import deployments
 
     schedule = deployments.schedule_from(cron, interval, timezone)
@@ -255,7 +260,7 @@ def serve(
     name: NameOption = None,
     cron: CronOption = None,
     interval: IntervalOption = None,
-    timezone: TimezoneOption = "UTC",
+    timezone: TimezoneOption = None,
     scores_only: ScoresOnlyOption = False,
     checkpoint: CheckpointOption = None,
     overrides: SetOption = None,
@@ -264,6 +269,9 @@ def serve(
     from edco_core.config import load_config
 
     loaded = load_config(config, overrides or [])
+    from flows.server import quiet_prefect
+
+    quiet_prefect()
     from flows import deployments
 
     schedule = deployments.schedule_from(cron, interval, timezone)
@@ -422,7 +430,7 @@ def compare(
     if output is not None:
         from flows.report import check_page
 
-        check_page(output)
+        check_page(output)  # before hours of work
     if show:
         result = show_comparison(loaded, store_url)
     else:
@@ -614,6 +622,10 @@ def main() -> NoReturn:
         # The reader (head, less) has gone; there is nobody to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except ModuleNotFoundError as error:
+        # Ours are all here; what may be missing is a package, or a part of one.
+        _say(f"error: {error}. Type: {INSTALL}; 'edco doctor' says what else is missing.")
+        sys.exit(1)
     except Exception as error:
         from edco_core.errors import EdcoError
 

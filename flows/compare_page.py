@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import yaml
@@ -27,9 +28,12 @@ def write_page(result: Result, path: Path) -> None:
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
     )  # fmt: skip
     environment.filters["number"] = number
-    config = result.planned.runs[0].config.for_ledger()
-    for section in ("curriculum", "run"):
-        config.pop(section)
+    settings = [arm.config.for_ledger() for arm in result.planned.arms]
+    for each in settings:
+        each.pop("run")
+    common = _shared(settings)
+    common.pop("curriculum", None)
+    own = [_without(each, common) for each in settings]
     page = environment.get_template("compare.html.jinja").stream(
         title=result.planned.comparison.name,
         headline=result.title,
@@ -41,10 +45,9 @@ def write_page(result: Result, path: Path) -> None:
         reference=result.planned.comparison.reference,
         runs=[run.facts() for run in result.runs],
         arms=[
-            (arm.label, _as_yaml(arm.config.curriculum.model_dump(mode="json")))
-            for arm in result.planned.arms
+            (arm.label, _as_yaml(each)) for arm, each in zip(result.planned.arms, own, strict=True)
         ],
-        config=_as_yaml(config),
+        config=_as_yaml(common),
     )
     with replacing(path) as file:
         file.writelines(page)
@@ -76,6 +79,29 @@ def _chart(draw: Callable[[Axes], None], name: str, title: str, num_rows: int) -
         return figure
 
     return Markup(svg(whole, name, title))
+
+
+def _shared(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What is the same in all of them."""
+    found = {}
+    for key, value in settings[0].items():
+        values = [each.get(key) for each in settings]
+        if all(each == value for each in values):
+            found[key] = value
+            continue
+        sections = [each for each in values if isinstance(each, Mapping)]
+        if len(sections) == len(values) and (inner := _shared(sections)):
+            found[key] = inner
+    return found
+
+
+def _without(settings: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:
+    """What is not shared."""
+    return {
+        key: _without(value, shared[key]) if key in shared else value
+        for key, value in settings.items()
+        if key not in shared or value != shared[key]
+    }
 
 
 def _as_yaml(value: object) -> str:

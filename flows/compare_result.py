@@ -68,7 +68,8 @@ class RunResult:
             "run_id": self.run.run_id, "label": self.run.label, "seed": self.run.seed,
             "status": self.status, "message": self.message,
             "metric": self.final if self.is_finished else None,
-            "seconds": self.seconds, "scoring_seconds": self.scoring_seconds,
+            "seconds": self.seconds if self.is_finished else None,
+            "scoring_seconds": self.scoring_seconds if self.is_finished else None,
         }  # fmt: skip
 
 
@@ -113,9 +114,12 @@ class Result:
         lines = []
         num_seeds = min((record.n_seeds for record in self.records), default=0)
         if num_seeds < FEW_SEEDS:
+            advice = f"raise compare.seeds to {FEW_SEEDS} or more"
+            if len(self.planned.comparison.seeds) >= FEW_SEEDS:
+                advice = "type 'edco compare' again without --show, which carries on what is left"
             lines.append(
                 f"{num_seeds} finished {'seed' if num_seeds == 1 else 'seeds'} of a strategy say "
-                f"next to nothing: raise compare.seeds to {FEW_SEEDS} or more"
+                f"next to nothing: {advice}"
             )
         lines += [
             f"{arm.label}: {arm.plan.samples_per_interval} samples per interval instead of "
@@ -155,6 +159,8 @@ class Result:
         test = f"paired t test, Holm's correction, p < {LEVEL:g}"
         if words:
             return f"{'; '.join(words)} ({test})"
+        if all(record.p_value is None for record in self.records):
+            return f"nothing can be tested yet: that takes two seeds of {reference} and another"
         return f"no strategy can be told apart from {reference} ({test})"
 
     @cached_property

@@ -26,7 +26,7 @@ def run_demo(folder: Path, *, seed: int) -> None:
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--dir {folder}: it is a file. Give a folder.")
     config = demo_config(folder, seed=seed)
-    start_run(config, address_of(folder / "edco.duckdb"), None)
+    start_run(config, address_of(folder / "edco.duckdb"), None, offline=True)
 
 
 def write_demo_config(folder: Path, *, seed: int) -> Path:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from prefect import Flow
 from prefect import serve as prefect_serve
@@ -63,8 +64,8 @@ def deploy(request: Request, *, work_pool: str) -> dict[str, Any]:
 
     Raises InputError for a configuration that must not be stored there.
     """
-    server = configured_server()
     deployment = _deployment(request, work_pool)
+    server = configured_server()
     with get_client(sync_client=True) as client:
         made_pool = _make_work_pool(client, work_pool)
     install_automation()
@@ -81,8 +82,8 @@ def deploy(request: Request, *, work_pool: str) -> dict[str, Any]:
 
 def serve(request: Request) -> None:
     """The same without a work pool: runs are children of this process, until it is stopped."""
-    configured_server()
     deployment = _deployment(request, None)
+    configured_server()
     install_automation()
     os.environ.update(environment_of_runs())
     prefect_serve(deployment, heartbeat_seconds=HEARTBEAT_S)
@@ -93,7 +94,11 @@ def _deployment(request: Request, work_pool: str | None) -> RunnerDeployment:
         raise InputError("--checkpoint goes with --scores-only; a fine-tune starts from 'model'.")
     config = _as_stored(request.config)
     flow: Flow[..., Any] = score_pool if request.scores_only else finetune
-    name = request.name or f"{config.run.name}{'-scores' if request.scores_only else ''}"
+    name = f"{config.run.name}{'-scores' if request.scores_only else ''}"
+    if request.name is not None:
+        _check_name("--name", name := request.name)
+    if work_pool is not None:
+        _check_name("--work-pool", work_pool)
     parameters: dict[str, Any] = {"config": config.model_dump(mode="json")}
     tags = ["edco"]
     if request.scores_only:
@@ -193,24 +198,45 @@ def install_automation(dead_after_s: int = DEAD_AFTER_S) -> None:
 
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_LONGEST_S = 10 * 366 * 86400
 
 
-def schedule_from(cron: str | None, interval: str | None, timezone: str) -> Schedule | None:
-    """A schedule as typed; raises InputError."""
+def schedule_from(cron: str | None, interval: str | None, timezone: str | None) -> Schedule | None:
+    """A schedule as typed, in UTC where no time zone is given; raises InputError."""
     if cron and interval:
         raise InputError("--cron and --interval were given; choose one.")
-    try:
-        if cron:
-            return Cron(cron, timezone=timezone)
-        if interval:
-            found = re.fullmatch(r"(\d+)([smhd])", interval)
-            if found is None or int(found[1]) == 0:
-                raise InputError(
-                    f"--interval {interval}: use a number and a unit: 90s, 30m, 12h or 1d."
-                )
-            return Interval(timedelta(seconds=int(found[1]) * _UNITS[found[2]]), timezone=timezone)
-    except ValueError as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"--cron {cron} --timezone {timezone}: {error}") from error
+    if timezone is not None:
+        if not (cron or interval):
+            raise InputError(
+                f"--timezone {timezone}: it is that of a schedule. Add --cron or --interval."
+            )
+        try:
+            ZoneInfo(timezone)
+        except (KeyError, ValueError, OSError):  # unknown; no name of one; a folder
+            raise InputError(
+                f"--timezone {timezone}: no such time zone. Use a name such as Europe/Berlin."
+            ) from None
+    zone = timezone or "UTC"
+    if cron:
+        try:
+            return Cron(cron, timezone=zone)
+        except ValueError as error:
+            raise InputError(f"--cron {cron}: {error}") from error
+    if interval:
+        found = re.fullmatch(r"(\d{1,9})([smhd])", interval)
+        seconds = int(found[1]) * _UNITS[found[2]] if found else 0
+        if not 0 < seconds <= _LONGEST_S:
+            raise InputError(
+                f"--interval {interval}: use a number and a unit: 90s, 30m, 12h or 1d, ten years "
+                "at most."
+            )
+        return Interval(timedelta(seconds=seconds), timezone=zone)
     return None
+
+
+def _check_name(option: str, name: str) -> None:
+    """Raise InputError for a name that Prefect does not take."""
+    banned = re.search(r"[/%&<>]", name)
+    if banned or not name.strip():
+        came = f"'{banned[0]}' came" if banned else "it is empty"
+        raise InputError(f"{option} {name}: {came}. Use letters, digits, '.', '_' and '-'.")

@@ -6,14 +6,17 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
-from edco_core.errors import EdcoError
-from flows.prepare import check_ledger, package_versions
-from flows.server import quiet_prefect
-from storage import masked
+from edco_core.errors import EdcoError, InputError
+from flows import INSTALL
 
 Status = Literal["ok", "missing", "problem"]
+_PACKAGES = (
+    "torch", "transformers", "trl", "peft", "datasets", "prefect", "sqlalchemy", "duckdb", "pandas",
+)  # fmt: skip
 
 
 def examine(store_url: str) -> tuple[list[dict[str, Any]], bool]:
@@ -23,20 +26,23 @@ def examine(store_url: str) -> tuple[list[dict[str, Any]], bool]:
     def note(what: str, status: Status, found: str, advice: str | None = None) -> None:
         facts.append({"what": what, "status": status, "found": found, "advice": advice})
 
-    versions = package_versions()
     note("python", "ok", platform.python_version())
-    for name in ("torch", "transformers", "trl", "peft", "datasets", "prefect", "duckdb"):
-        if name in versions:
-            note(name, "ok", versions[name])
-        else:
-            note(name, "problem", "not installed", "pip install -e . -c constraints.txt")
-    _check_fastapi(note)
-    _check_devices(note)
-    try:
-        note("ledger", "ok", check_ledger(store_url))
-    except EdcoError as error:
-        note("ledger", "problem", str(error).splitlines()[0], "edco db upgrade, or --store URL")
-    _check_prefect(note)
+    for name in _PACKAGES:
+        try:
+            note(name, "ok", importlib.metadata.version(name))
+        except importlib.metadata.PackageNotFoundError:
+            note(name, "problem", "not installed", INSTALL)
+    checks: dict[str, Callable[[Any], None]] = {
+        "fastapi": _check_fastapi,
+        "devices": _check_devices,
+        "ledger": partial(_check_ledger, store_url),
+        "prefect server": _check_prefect,
+    }
+    for what, check in checks.items():
+        try:
+            check(note)
+        except ModuleNotFoundError as error:  # importlib.metadata's as well
+            note(what, "problem", f"cannot be looked at: {error}", INSTALL)
     return facts, all(fact["status"] != "problem" for fact in facts)
 
 
@@ -46,6 +52,15 @@ def _check_fastapi(note: Any) -> None:
         note("fastapi", "problem", f"{version} breaks Prefect 3.8", "pip install 'fastapi<0.151'")
     else:
         note("fastapi", "ok", version)
+
+
+def _check_ledger(store_url: str, note: Any) -> None:
+    from flows.prepare import check_ledger
+
+    try:
+        note("ledger", "ok", check_ledger(store_url))
+    except EdcoError as error:
+        note("ledger", "problem", str(error).splitlines()[0], "edco db upgrade, or --store URL")
 
 
 def _check_devices(note: Any) -> None:
@@ -70,7 +85,15 @@ def _check_devices(note: Any) -> None:
 
 
 def _check_prefect(note: Any) -> None:
-    quiet_prefect()
+    from flows.server import quiet_prefect
+    from storage import masked
+
+    try:
+        quiet_prefect()
+    except InputError as error:
+        problem, _, advice = str(error).partition(". ")
+        note("prefect server", "problem", problem, advice)
+        return
     import httpx
     from prefect.settings import get_current_settings
 
@@ -81,6 +104,6 @@ def _check_prefect(note: Any) -> None:
     try:
         httpx.get(f"{url}/health", timeout=5).raise_for_status()
         note("prefect server", "ok", masked(url))
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         advice = "prefect server start, or unset PREFECT_API_URL"
         note("prefect server", "problem", f"{masked(url)}: {type(error).__name__}", advice)

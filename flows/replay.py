@@ -11,6 +11,7 @@ from edco_core.config_curriculum import check_categories
 from edco_core.config_guard import check_room
 from edco_core.curriculum import choose_curriculum, generator_from
 from edco_core.errors import InputError
+from flows.display import progress
 from flows.evidence import LedgerEvidence, kept_samples
 from flows.reading import Answer
 from storage import Ledger, queries
@@ -53,6 +54,11 @@ def replay_run(
         if own.get("guard") is not None:  # its control is kept apart, its alarms are not theirs
             kept["guard"] = own["guard"] | {"on_alarm": "warn"}
         values["curriculum"] = {"type": strategy, **kept}
+    if any(each.partition("=")[0].strip() == "intervals" for each in overrides):
+        raise InputError(
+            "--set intervals: what is stored are this run's intervals, and each is selected again. "
+            "Leave it out."
+        )
     values = with_overrides(values, [f"curriculum.{each}" for each in overrides])
     config = parse_config(values, source=f"curriculum of run {run_id}")
     same_rule = values["curriculum"] == state.config["curriculum"]
@@ -64,29 +70,32 @@ def replay_run(
     made: Selection | None = None
 
     rows: list[dict[str, Any]] = []
-    for interval in range(int(state.plan["num_intervals"])):
-        with ledger.snapshot():  # closed while the strategy is at work: a run may want to write
-            if not ledger.stage_done(run_id, interval, "selection"):
-                break
-            stored = ledger.selection(run_id, interval)
-            evidence = LedgerEvidence(
-                ledger, run_id, interval, num_intervals, config.scoring.type, samples
+    num_planned = int(state.plan["num_intervals"])
+    with progress(f"replay of {run_id}") as on_progress:
+        for interval in range(num_planned):
+            with ledger.snapshot():  # closed while the strategy is at work: a run may want to write
+                if not ledger.stage_done(run_id, interval, "selection"):
+                    break
+                stored = ledger.selection(run_id, interval)
+                evidence = LedgerEvidence(
+                    ledger, run_id, interval, num_intervals, config.scoring.type, samples
+                )
+            if not same_rule:  # another strategy goes on from what it itself would have remembered
+                evidence.after(made)
+            again = made = choose_curriculum(
+                config.curriculum, evidence, num_samples, generator_from(stored.generator),
+                seed=config.run.seed, alarms=alarms,
+            )  # fmt: skip
+            both = len(np.intersect1d(stored.ordinals, again.ordinals))
+            rows.append(
+                {
+                    "interval": interval,
+                    "n_selected": len(again.ordinals),
+                    "overlap": both / len(stored.ordinals),
+                    **_difference(ledger, run_id, stored.ordinals, again.ordinals),
+                }
             )
-        if not same_rule:  # another strategy goes on from what it itself would have remembered
-            evidence.after(made)
-        again = made = choose_curriculum(
-            config.curriculum, evidence, num_samples, generator_from(stored.generator),
-            seed=config.run.seed, alarms=alarms,
-        )  # fmt: skip
-        both = len(np.intersect1d(stored.ordinals, again.ordinals))
-        rows.append(
-            {
-                "interval": interval,
-                "n_selected": len(again.ordinals),
-                "overlap": both / len(stored.ordinals),
-                **_difference(ledger, run_id, stored.ordinals, again.ordinals),
-            }
-        )
+            on_progress(interval + 1, num_planned)
     if not rows:
         raise InputError(f"run {run_id} has no selection yet; see: edco show {run_id}")
     different = [row for row in rows if row["result"] != "identical"]

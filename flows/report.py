@@ -91,21 +91,20 @@ def write_report(prefixes: Sequence[str], path: Path, store_url: str) -> Answer:
 
 
 def check_page(path: Path) -> None:
-    """Raise InputError for a file that is not named like a page."""
+    """Raise InputError for a file that is not named like a page, or cannot be written."""
     if path.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"-o {path}: the report is a web page; name a file that ends in .html.")
+    if path.is_dir():
+        raise InputError(f"-o {path} is a folder; name a file in it.")
+    unfinished, file = _begin(path)
+    file.close()
+    unfinished.unlink(missing_ok=True)
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[TextIO]:
     """A file that takes its name when it is complete."""
-    if path.is_dir():
-        raise InputError(f"-o {path} is a folder; name a file in it.")
-    unfinished = path.with_name(f".{path.name}.{uuid4().hex[:8]}.unfinished")
-    try:
-        file = unfinished.open("w", encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"-o {path} cannot be written: {error.strerror}.") from error
+    unfinished, file = _begin(path)
     try:
         with file:
             yield file
@@ -114,6 +113,14 @@ def replacing(path: Path) -> Iterator[TextIO]:
         raise EdcoError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _begin(path: Path) -> tuple[Path, TextIO]:
+    unfinished = path.with_name(f".{path.name}.{uuid4().hex[:8]}.unfinished")
+    try:
+        return unfinished, unfinished.open("w", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"-o {path} cannot be written: {error.strerror}.") from error
 
 
 def _ask(ledger: Ledger, run_id: str) -> Told:

@@ -7,6 +7,7 @@ for its parent every second and goes when it is gone, and it starts while models
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 from edco_core.errors import EdcoError, InputError
 from storage import masked
@@ -33,9 +35,27 @@ STARTUP_TIMEOUT_S = 120.0
 
 
 def quiet_prefect() -> None:
-    """Set the environment before Prefect is imported; the user's own values stay."""
+    """Set the environment before Prefect is imported; the user's own values stay.
+
+    Raises InputError for a PREFECT_API_URL that is no address: importing Prefect would fail, or
+    each request to it. An empty one is none, as people unset a variable that way.
+    """
     for key, value in QUIET.items():
         os.environ.setdefault(key, value)
+    if not (url := os.environ.get("PREFECT_API_URL", "").strip()):
+        os.environ.pop("PREFECT_API_URL", None)
+        return
+    try:
+        parts = urlsplit(url)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname)
+        is_address = is_address and (parts.port or 1) > 0 and not re.search(r"\s", url)
+    except ValueError:
+        is_address = False
+    if not is_address:
+        raise InputError(
+            f"PREFECT_API_URL: {masked(url)} is no address of a server. Type 'export "
+            "PREFECT_API_URL=http://127.0.0.1:4200/api', or 'unset PREFECT_API_URL'."
+        )
 
 
 @contextmanager
@@ -47,7 +67,7 @@ def prefect_api(*, offline: bool = False) -> Iterator[PendingServer | None]:
     """
     quiet_prefect()
     if not offline and (url := _configured_api_url()) is not None:
-        _check_answers(url)
+        _check_answers(url, ", or run with a local one: --offline")
         yield None
         return
     server = PendingServer()
@@ -134,16 +154,15 @@ def _configured_api_url() -> str | None:
     return get_current_settings().api.url
 
 
-def _check_answers(url: str) -> None:
+def _check_answers(url: str, otherwise: str = "") -> None:
     import httpx
 
     try:
         httpx.get(f"{url}/health", timeout=10).raise_for_status()
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise EdcoError(
             f"the configured Prefect server {masked(url)} does not answer "
-            f"({type(error).__name__}). Start it with 'prefect server start', or "
-            "run with a local one: --offline."
+            f"({type(error).__name__}). Start it with 'prefect server start'{otherwise}."
         ) from error
 
 

@@ -85,16 +85,18 @@ def remove_checkpoints(store_url: str) -> list[Deed]:
     with ledger.snapshot():
         states = [ledger.run_state(run["run_id"]) for run in queries.runs(ledger)]
     deeds = []
-    for state in states:
-        keep = state.config.get("run", {}).get("keep_checkpoints", "all")
-        try:
-            removed = apply_retention(ledger, state.run_id, keep, Path(state.run_dir))
-        except (RunBusyError, NotFoundError):  # worked on: its owner does this itself; or removed
-            continue
-        deeds += [
-            Deed("checkpoints", each.run_id, f"removed {each.path}", each.num_bytes)
-            for each in removed
-        ]
+    with progress("checkpoints") as on_progress:
+        for done, state in enumerate(states, 1):
+            keep = state.config.get("run", {}).get("keep_checkpoints", "all")
+            try:
+                removed = apply_retention(ledger, state.run_id, keep, Path(state.run_dir))
+            except (RunBusyError, NotFoundError):  # its owner does this itself; or removed
+                removed = []
+            deeds += [
+                Deed("checkpoints", each.run_id, f"removed {each.path}", each.num_bytes)
+                for each in removed
+            ]
+            on_progress(done, len(states))
     return deeds
 
 
@@ -105,7 +107,8 @@ def vacuum_when_idle(store_url: str) -> list[Deed]:
         if run["alive"]:
             return [Deed("vacuum", run["run_id"], "left alone: this run is being worked on")]
     try:
-        before, after = db_vacuum(store_url, on_wait=say)
+        with progress("vacuum") as update:
+            before, after = db_vacuum(store_url, on_progress=update, on_wait=say)
     except LedgerBusyError as error:
         return [Deed("vacuum", None, f"left alone: {error}")]
     return [Deed("vacuum", None, f"{after} bytes now", max(0, before - after))]

@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
 # Quoted strings, quoted names and comments, in which a colon means nothing.
 _QUOTED = re.compile(r"('(?:[^']|'')*'|\"[^\"]*\"|--[^\n]*|/\*.*?\*/)", re.DOTALL)
-_NAMED = re.compile(r"(?<![:\w$\\]):([\w$]+)(?![:\w$])")  # what SQLAlchemy takes for one
+_BOUND, _NAMED, _NUMBER = (
+    re.compile(rf"(?<![:\w$\\]):({word})(?![:\w$])")
+    for word in (r"[\w$]+", r"[^\W\d][\w$]*", r"\d[\w$]*")
+)
+"""What SQLAlchemy takes for a parameter: what is one, and a slice or struct: [:8], {'a':1}."""
 
 
 class Reading(LedgerPart):
@@ -174,10 +178,9 @@ def _parameters(sql: str) -> tuple[set[str], str]:
     pieces = _QUOTED.split(sql)
     names: set[str] = set()
     for index, piece in enumerate(pieces):
-        if index % 2:
-            pieces[index] = _NAMED.sub(r"\\:\1", piece)
-        else:
+        if index % 2 == 0:
             names.update(_NAMED.findall(piece))
+        pieces[index] = (_BOUND if index % 2 else _NUMBER).sub(r"\\:\1", piece)
     return names, "".join(pieces)
 
 

@@ -7,6 +7,7 @@ import math
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -18,7 +19,8 @@ from test_resume import KILLED
 from edco_core.config import load_config
 from edco_core.config_compare import comparison_of, load_comparison
 from edco_core.errors import ConfigError
-from flows.compare_plan import Cost, fit, plan_comparison
+from flows.compare_plan import Cost, PlannedRun, fit, plan_comparison
+from storage import open_ledger
 
 # ---------------------------------------------------------------- the configuration
 
@@ -269,6 +271,60 @@ def test_models_and_sampling_are_checked_before_anything_is_run(
     for command in (("validate", "compare.yaml"), ("compare", "compare.yaml")):
         refused = edco(*command, expect=2)
         assert "compare: random: model.name_or_path: no model could be loaded" in refused.stderr
+    assert not (edco.folder / "runs").exists()
+
+
+def unfinished(num_seeds: int, folder: Path) -> Any:
+    """A comparison of which nothing has been started."""
+    from flows.compare_result import read_result
+
+    arms = [
+        SimpleNamespace(label=label, strategy=label, config=None, plan=SimpleNamespace(
+            total_steps=4, samples_per_interval=8), wanted_samples=8)
+        for label in ("random", "edco")
+    ]  # fmt: skip
+    runs = [
+        PlannedRun(f"{arm.label}-{seed}", arm.label, seed, None)  # type: ignore[arg-type]
+        for arm in arms
+        for seed in range(num_seeds)
+    ]
+    seeds = tuple(range(num_seeds))
+    comparison = SimpleNamespace(name="c", reference="random", seeds=seeds, budget=None)
+    planned: Any = SimpleNamespace(comparison=comparison, arms=arms, runs=runs, metric="m")
+    return read_result(open_ledger(f"duckdb:///{folder / 'ledger.duckdb'}"), planned)
+
+
+@pytest.mark.parametrize(("num_seeds", "advice"), [(2, "raise compare.seeds"), (5, "carries on")])
+def test_a_table_of_nothing_finished_says_what_to_do_and_counts_no_seconds(
+    num_seeds: int, advice: str, tmp_path: Path
+) -> None:
+    result = unfinished(num_seeds, tmp_path)
+    assert advice in result.remarks[0]
+    assert result.remarks[-1].startswith("nothing can be tested yet")
+    assert {run.facts()["seconds"] for run in result.runs} == {None}
+
+
+def test_the_page_tells_what_all_share_from_what_one_has_for_itself() -> None:
+    from flows.compare_page import _shared, _without
+
+    settings = [
+        {"scoring": {"type": "x", "tokens": 8}, "training": {"args": {"lr": 1}}, "model": "m"},
+        {"scoring": {"type": "x", "tokens": 16}, "training": {"args": {"lr": 1}}, "model": "m"},
+    ]
+    shared = _shared(settings)
+    assert shared == {"scoring": {"type": "x"}, "training": {"args": {"lr": 1}}, "model": "m"}
+    assert [_without(each, shared) for each in settings] == [
+        {"scoring": {"tokens": 8}}, {"scoring": {"tokens": 16}},
+    ]  # fmt: skip
+
+
+def test_a_page_that_could_not_be_written_is_refused_before_anything_is_run(
+    tiny_config: dict[str, Any], new_edco: Callable[[], Edco]
+) -> None:
+    edco = new_edco()
+    write(edco.folder, comparison(tiny_config))
+    refused = edco("compare", "compare.yaml", "-o", "nowhere/page.html", expect=2)
+    assert "cannot be written: No such file or directory" in refused.stderr
     assert not (edco.folder / "runs").exists()
 
 

@@ -275,6 +275,11 @@ def test_without_a_server_deploy_says_what_to_type(folder: Edco, tmp_path: Path)
         (["--interval", "1 week"], "12h or 1d"),
         (["--cron", "99 * * * *"], "--cron 99 * * * *"),
         (["--checkpoint", "somewhere"], "--scores-only"),
+        (["--interval", "99999999999d"], "ten years at most"),
+        (["--interval", "1h", "--timezone", "Mars/Base"], "no such time zone"),
+        (["--timezone", "Europe/Berlin"], "Add --cron or --interval"),
+        (["--name", "a/b"], "--name a/b: '/' came"),
+        (["--work-pool", ""], "it is empty"),
     ],
 )
 def test_a_schedule_or_checkpoint_that_makes_no_sense_is_refused(

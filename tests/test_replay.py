@@ -50,3 +50,8 @@ def test_an_unknown_strategy_or_setting_is_refused_with_what_is_allowed(finished
     )
     unknown = finished("replay", "whole", "--set", "temprature=2", expect=2).stderr
     assert "curriculum.temprature: unknown key" in unknown
+
+
+def test_other_intervals_than_were_carried_out_are_refused(finished: Edco) -> None:
+    refused = finished("replay", "whole", "--set", "intervals=9", expect=2).stderr
+    assert "each is selected again" in refused

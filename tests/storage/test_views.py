@@ -405,6 +405,8 @@ def test_colons_and_percents_in_a_query_mean_what_they_say(told: Ledger) -> None
     found = told.query(sql, {"name": "demo"})[1]
     assert found == [(" :x 5%", "demo-1", "demo-1", 3, "demo-1")]
     assert told.query("SELECT ' :x 5%', 7 % 4 AS r")[1] == [(" :x 5%", 3)]
+    sliced = "SELECT (string_to_array('a b c', ' '))[:2] AS r"
+    assert [list(row[0]) for row in told.query(sliced)[1]] == [["a", "b"]]
 
 
 def test_the_database_refuses_to_write_for_a_reader(told: Ledger) -> None:
