@@ -54,10 +54,18 @@ def weights_sha256(folder: Path) -> str:
 
 
 def mark_complete(folder: Path, *, run_id: str, step: int, num_tokens: int) -> CheckpointFacts:
-    """Hash the weights and write the marker, last of all."""
+    """Hash the weights and write the marker, last of all.
+
+    By then everything else is on the disk, so that whatever a power loss takes, it takes the
+    marker as well: trainers write optimizer and random states without waiting for the disk.
+    """
     (folder / "README.md").unlink(missing_ok=True)  # a template; our card is with the final model
     facts = CheckpointFacts(run_id, step, num_tokens, weights_sha256(folder))
+    below = sorted(folder.rglob("*"), reverse=True)  # files before the folder they are in
+    for path in [*below, folder, folder.parent]:
+        _wait_for_disk(path)
     write_atomically(folder / MARKER, json.dumps(asdict(facts), indent=1))
+    _wait_for_disk(folder)
     return facts
 
 
@@ -212,6 +220,17 @@ def _model_card(
         "",
     ]
     return "\n".join(lines)
+
+
+def _wait_for_disk(path: Path) -> None:
+    """Until a file's content, or a folder's list of names, is on the disk."""
+    if path.is_symlink():  # its target is not ours
+        return
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def _file_sha256(path: Path) -> str:

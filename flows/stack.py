@@ -297,20 +297,24 @@ def run_through_api(running: Stack) -> dict[str, Any]:
 
 def run_deployed(running: Stack, config: Path) -> None:
     """Deploy a configuration, run it, and ask the ledger what became of it."""
-    edco = [sys.executable, "-m", "flows.cli"]
-    subprocess.run(
-        [*edco, "deploy", str(config), "--work-pool", POOL], env=running.environment, check=True
-    )
+
+    def edco(*words: str) -> None:
+        command = [sys.executable, "-m", "flows.cli", *words]
+        code = subprocess.run(command, env=running.environment, check=False).returncode
+        if code:
+            raise EdcoError(f"edco {words[0]} ended with {code}; what it said stands above")
+
+    edco("deploy", str(config), "--work-pool", POOL)
     run = run_through_api(running)
     if run["state_type"] != "COMPLETED":
         worker = running.programs[-1].log
         raise EdcoError(f"the run ended as {run['state_name']}; see {worker}")
-    subprocess.run([*edco, "runs"], env=running.environment, check=True)
-    question = (
+    edco("runs")
+    edco(
+        "query",
         "SELECT run_id, interval, n_scored, n_selected, n_returned, metric "
-        "FROM interval_summary ORDER BY run_id, interval"
+        "FROM interval_summary ORDER BY run_id, interval",
     )
-    subprocess.run([*edco, "query", question], env=running.environment, check=True)
 
 
 def _write_environment(running: Stack, folder: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -271,3 +272,27 @@ def test_an_adapter_for_modules_the_model_lacks_is_refused(
 ) -> None:
     with pytest.raises(ModelError, match=message):
         new_host(tiny_model, peft=LoraSection(**peft)).load_base()
+
+
+def test_a_checkpoint_is_called_complete_only_when_all_of_it_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "checkpoint-1"
+    (folder / "inner").mkdir(parents=True)
+    files = [folder / name for name in ("model.safetensors", "optimizer.pt", "inner/state.json")]
+    for file in files:
+        file.write_bytes(b"content")
+    synced: list[int] = []
+    before: list[set[int]] = []
+    replace = Path.replace
+
+    def replacing(path: Path, target: Path) -> Path:
+        before.append(set(synced))
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", lambda opened: synced.append(os.fstat(opened).st_ino))
+    monkeypatch.setattr(Path, "replace", replacing)
+    mark_complete(folder, run_id="r", step=1, num_tokens=0)
+    wanted = {path.stat().st_ino for path in [*files, folder, folder / "inner", tmp_path]}
+    assert wanted <= before[0]
+    assert synced[-1] == folder.stat().st_ino  # that has the marker's name by now

@@ -333,7 +333,7 @@ class IntervalTrainer(ABC, Generic[SettingsT]):
     def _saved_step(self, folder: Path) -> Path | None:
         """The last saved step of an interval; what a killed save left is removed."""
         found = latest_complete(folder)
-        # Hashed again: after a power loss a file may be shorter than its marker believes.
+        # Hashed again: a file may have been changed, or a disk may be bad.
         if found is not None and weights_sha256(found[0]) == found[1].weights_sha256:
             remove_others(folder, keep=found[0])
             return found[0]
