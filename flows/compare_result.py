@@ -159,7 +159,7 @@ class Result:
         test = f"paired t test, Holm's correction, p < {LEVEL:g}"
         if words:
             return f"{'; '.join(words)} ({test})"
-        if all(record.p_value is None for record in self.records):
+        if all(record.n_pairs < 2 for record in self.records):
             return f"nothing can be tested yet: that takes two seeds of {reference} and another"
         return f"no strategy can be told apart from {reference} ({test})"
 
