@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Discriminator, Field, StrictFloat, StrictInt, Tag, model_validator
 
-from edco_core.config_curriculum_base import BaseCurriculumSection, Needs, UsesScores
+from edco_core.config_curriculum_base import BaseCurriculumSection, Needs, UsesScores, share_of
 from edco_core.config_rewarded import (
     AdarftSection,
     CuresSection,
@@ -114,18 +114,27 @@ class EdcoSection(BaseCurriculumSection):
             return {**values, **cls.PAPER}
         return values
 
+    @model_validator(mode="after")
+    def _an_end_needs_a_way(self) -> EdcoSection:
+        if self.temperature_end is not None and self.intervals == 1:
+            raise ValueError(
+                "temperature_end would be ignored: there is one interval, which has 'temperature'. "
+                "Remove it, or give more intervals"
+            )
+        return self
+
     def count(self, pool_size: int) -> int:
         num = super().count(pool_size)
-        left = pool_size - int(self.skip_top * pool_size)
+        left = pool_size - share_of(self.skip_top, pool_size)
         if num > left:
             raise ConfigError(
                 f"curriculum.top_n: {num} samples were asked for, but skip_top {self.skip_top} "
                 f"leaves {left} of {pool_size}. Allowed: top_n up to {left}."
             )
-        if 0 < self.random_share * num < 1:
+        if self.random_share > 0 and share_of(self.random_share, num) == 0:
             raise ConfigError(
                 f"curriculum.random_share: {self.random_share} of {num} samples is less than one. "
-                f"Allowed: 0, or {1 / num:.3g} and more."
+                f"Allowed: 0, or {math.ceil(1e4 / num) / 1e4:g} and more."
             )
         return num
 
@@ -141,7 +150,7 @@ class EdcoSection(BaseCurriculumSection):
 
     def temperature_at(self, interval: int) -> float:
         """The temperature of one interval."""
-        if self.temperature_end is None or self.intervals == 1:
+        if self.temperature_end is None:
             return self.temperature
         done = interval / (self.intervals - 1)
         return self.temperature + (self.temperature_end - self.temperature) * done
@@ -177,7 +186,7 @@ StageStrategy = Annotated[_OneRule, Discriminator(type_or_own), Field(json_schem
 class Stage(Section):
     """A strategy, and the interval at which the next one takes over."""
 
-    until: StrictInt | StrictFloat | None = Field(
+    until: StrictInt | Annotated[StrictFloat, Field(allow_inf_nan=False)] | None = Field(
         None,
         gt=0,
         description="First interval of the next stage: a number, or a share of all intervals "

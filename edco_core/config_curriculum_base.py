@@ -18,6 +18,11 @@ ENTROPIES = frozenset({"prefix_entropy", "full_entropy", "reference_prefix_entro
 LOSSES = frozenset({"loss", "perplexity"})
 
 
+def share_of(share: float, num: int) -> int:
+    """So many of ``num``, rounded down; 0.29 of 100 are 29, whatever floating point makes of it."""
+    return int(share * num + 1e-9)
+
+
 class BaseCurriculumSection(Section):
     NEEDS: ClassVar[frozenset[Needs]] = frozenset()
     """What a run must have: answers that are rewarded (training.type: grpo), samples with

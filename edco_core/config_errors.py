@@ -5,9 +5,11 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from pydantic import BaseModel, ValidationError
+
+from edco_core.config_section import OWN
 
 _NOT_A_SECTION = ("dict_type", "model_type", "model_attributes_type")
 _UNION_MEMBERS = ("bool", "int", "float", "str", "list[str]", "[key]")
@@ -17,7 +19,7 @@ def explain(error: ValidationError, root: type[BaseModel]) -> list[str]:
     """One sentence for each key that is wrong; ``root`` is the model that was validated."""
     details: dict[str, list[Any]] = {}
     for detail in error.errors(include_url=False):
-        details.setdefault(_walk(detail["loc"], root)[0], []).append(detail)
+        details.setdefault(_walk(detail["loc"], root).path, []).append(detail)
     return [_explain(same_key, root) for same_key in details.values()]
 
 
@@ -30,7 +32,7 @@ def nearest(word: str, allowed: Iterable[str]) -> str:
 def _explain(details: list[Any], root: type[BaseModel]) -> str:
     """All errors of one key; they are several where it may be of several types."""
     detail = details[0]
-    path, fields = _walk(detail["loc"], root)
+    path, fields, choices = _walk(detail["loc"], root)
     kind, given = detail["type"], detail["input"]
     if path.startswith("store") or path.endswith((".base_url", ".api_key_env")):
         given = "…"  # an address may hold a password, and a key may be where its name belongs
@@ -43,6 +45,14 @@ def _explain(details: list[Any], root: type[BaseModel]) -> str:
     if kind == "missing_type":
         allowed = sorted(re.findall(r"'([^']+)'", detail["ctx"]["expected_tags"]))
         return f"{path}.type: missing. Allowed: {', '.join(allowed)}."
+    if kind == "union_tag_not_found":
+        types = {each.model_fields["type"].default for each in choices} - {OWN}
+        allowed = sorted(types)
+        known = f"Allowed: {', '.join(allowed)}, or module:attribute of your own."
+        if isinstance(given, Mapping):
+            return f"{path}.type: missing. {known}"
+        example = f", such as {{type: {given}}}" if given in allowed else " with a 'type'"
+        return f"{path}: should be a section{example} (came: {given!r}). {known}"
     if kind == "union_tag_invalid":
         allowed = sorted(re.findall(r"'([^']+)'", detail["ctx"]["expected_tags"]))
         tag = detail["ctx"]["tag"]
@@ -68,8 +78,17 @@ def _explain(details: list[Any], root: type[BaseModel]) -> str:
     return f"{path}: {message} (came: {given!r})."
 
 
-def _walk(location: tuple[Any, ...], root: type[BaseModel]) -> tuple[str, list[str]]:
-    """The dotted key of an error, and the fields of the section it is in."""
+class _Place(NamedTuple):
+    path: str
+    """The dotted key."""
+    fields: list[str]
+    """Of the section it is in."""
+    choices: list[type[BaseModel]]
+    """What may stand there, where that is a section."""
+
+
+def _walk(location: tuple[Any, ...], root: type[BaseModel]) -> _Place:
+    """Where an error is."""
     path: list[str] = []
     model: Any = root
     fields: list[str] = list(root.model_fields)
@@ -93,7 +112,7 @@ def _walk(location: tuple[Any, ...], root: type[BaseModel]) -> tuple[str, list[s
             model = found.annotation if found is not None else None
         else:
             model = None
-    return ".".join(path), fields
+    return _Place(".".join(path), fields, _models_of(model))
 
 
 def _models_of(annotation: Any) -> list[type[BaseModel]]:

@@ -90,10 +90,16 @@ class ContainsSection(ComparingSection):
     """The text contains what is expected, or all of ``texts``."""
 
     type: Literal["contains"] = "contains"
-    texts: list[str] | None = Field(
+    texts: list[Annotated[str, Field(min_length=1)]] | None = Field(
         None, min_length=1, description="Instead of the sample's field: all of these."
     )
     ignore_case: bool = False
+
+    @model_validator(mode="after")
+    def _one_place_to_look(self) -> ContainsSection:
+        if self.texts is not None and self.against != "answer":
+            raise ValueError("'against' would be ignored beside 'texts'; remove one of the two")
+        return self
 
 
 class ChoiceSection(ComparingSection):

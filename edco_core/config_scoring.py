@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
@@ -32,12 +32,10 @@ class RescoreSection(Section):
         "Then 0.15 by default.",
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _settings_are_used(cls, values: Any) -> Any:
-        return _only_with(
-            values, "policy", "selective", {"target_recall": 0.95, "audit_share": 0.15}
-        )
+    @model_validator(mode="after")
+    def _settings_are_used(self) -> RescoreSection:
+        _only_with(self, "policy", "selective", {"target_recall": 0.95, "audit_share": 0.15})
+        return self
 
 
 RANKING_STRATEGIES = frozenset({"dynamic_ppl", "edco"})
@@ -108,11 +106,21 @@ class EntropySection(BaseScoringSection):
     k: int | None = Field(None, ge=2, description="Of top_k: how many. Then 20 by default.")
     unit: Literal["nats", "bits"] = "nats"
 
-    @model_validator(mode="before")
-    @classmethod
-    def _entropy_settings_are_used(cls, values: Any) -> Any:
-        values = _only_with(values, "aggregate", "top_fraction", {"fraction": 0.2})
-        return _only_with(values, "vocabulary", "top_k", {"k": 20})
+    CHOICES: ClassVar[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
+        "aggregate": ("top_fraction", {"fraction": 0.2}),
+        "vocabulary": ("top_k", {"k": 20}),
+    }
+    """Settings with the choice that others belong to, and the defaults of those."""
+
+    @model_validator(mode="after")
+    def _settings_are_used(self) -> Self:
+        self._apply_preset()
+        for key, (choice, dependents) in self.CHOICES.items():
+            _only_with(self, key, choice, dependents)
+        return self
+
+    def _apply_preset(self) -> None:
+        """Where there is one."""
 
 
 VLLM_OWNED_ARGS: dict[str, str] = {
@@ -154,15 +162,21 @@ class AnswerEntropySection(EntropySection):
         default_factory=dict, description="Of vllm: arguments of its LLM, names unchanged."
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _decoding_settings_are_used(cls, values: Any) -> Any:
-        return _only_with(values, "decoding", "sample", {"temperature": 1.0, "top_p": 1.0})
+    CHOICES: ClassVar[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
+        **EntropySection.CHOICES,
+        "decoding": ("sample", {"temperature": 1.0, "top_p": 1.0}),
+    }
 
     @model_validator(mode="after")
     def _engine_settings_are_used(self) -> AnswerEntropySection:
         if self.engine != "vllm" and (self.engine_python or self.engine_args):
             raise ValueError("engine_python and engine_args would be ignored without engine: vllm")
+        default = type(self).model_fields["max_batch_tokens"].default
+        if self.engine == "vllm" and self.max_batch_tokens != default:
+            raise ValueError(
+                "max_batch_tokens would be ignored with engine: vllm, which makes its own batches "
+                "(engine_args.max_num_batched_tokens); remove it"
+            )
         owned = sorted(set(self.engine_args) & set(VLLM_OWNED_ARGS))
         if owned:
             raise ValueError(
@@ -196,19 +210,18 @@ class PrefixEntropySection(AnswerEntropySection):
         "aggregate": "top_fraction", "fraction": 0.2, "chat_template": False,
     }  # fmt: skip
 
-    @model_validator(mode="before")
-    @classmethod
-    def _apply_preset(cls, values: Any) -> Any:
-        if isinstance(values, Mapping) and values.get("preset") == "edco_released":
-            decided = cls.EDCO_RELEASED
-            clash = sorted(k for k, v in decided.items() if k in values and values[k] != v)
-            if clash:
-                raise ValueError(
-                    f"preset 'edco_released' decides {', '.join(clash)}; "
-                    "remove the preset or those keys"
-                )
-            return {"quick_answer": True, **values, **decided}
-        return values
+    def _apply_preset(self) -> None:
+        if self.preset is None:
+            return
+        decided = self.EDCO_RELEASED
+        given = self.model_fields_set
+        clash = sorted(k for k, v in decided.items() if k in given and getattr(self, k) != v)
+        if clash:
+            raise ValueError(
+                f"preset 'edco_released' decides {', '.join(clash)}; "
+                "remove the preset or those keys"
+            )
+        _fill(self, decided if "quick_answer" in given else {"quick_answer": True, **decided})
 
 
 class FullEntropySection(AnswerEntropySection):
@@ -282,16 +295,19 @@ ScoringSection = Annotated[
 ]
 
 
-def _only_with(values: Any, key: str, choice: str, dependents: Mapping[str, Any]) -> Any:
+def _only_with(section: Section, key: str, choice: str, dependents: Mapping[str, Any]) -> None:
     """Give settings that belong to one choice of ``key`` their default, or refuse them."""
-    if not isinstance(values, Mapping):
-        return values
-    if values.get(key) == choice:
-        return {**values, **{k: v for k, v in dependents.items() if values.get(k) is None}}
-    for name in dependents:
-        if values.get(name) is not None:
-            raise ValueError(
-                f"'{name}' would be ignored: it belongs to '{key}: {choice}'; "
-                "set that, or remove it"
-            )
-    return values
+    given = [name for name in dependents if getattr(section, name) is not None]
+    if getattr(section, key) == choice:
+        _fill(section, {name: v for name, v in dependents.items() if name not in given})
+    elif given:
+        raise ValueError(
+            f"'{given[0]}' would be ignored: it belongs to '{key}: {choice}'; "
+            "set that, or remove it"
+        )
+
+
+def _fill(section: Section, values: Mapping[str, Any]) -> None:
+    """Set what follows from other settings; it does not count as given by anybody."""
+    for name, value in values.items():
+        object.__setattr__(section, name, value)

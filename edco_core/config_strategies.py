@@ -158,6 +158,22 @@ class CampusSection(BaseCurriculumSection):
             raise ValueError(f"{', '.join(twice)} came twice; name each perspective once")
         return value
 
+    @model_validator(mode="after")
+    def _more_is_open_from_interval_to_interval(self) -> CampusSection:
+        if self.intervals > 1 and self.competence(2, self.intervals) <= self.start:
+            raise ValueError(
+                f"start: {self.start} of the pool is open at first, and no more at interval 1 "
+                f"under pacing {self.pacing} and {self.intervals} intervals. Give a smaller start, "
+                "a larger pacing or fewer intervals"
+            )
+        return self
+
+    def competence(self, t: int, num_intervals: int) -> float:
+        """s(t), the share of an order that is open at interval t - 1; s(0) is 0."""
+        if t <= 1:
+            return self.start if t == 1 else 0.0
+        return min(1.0, self.pacing ** (t - num_intervals) + self.start * (self.pacing - 1))
+
 
 class BanditSection(BaseCurriculumSection):
     """Categories as arms: more of those from whose answers there is more to learn."""

@@ -74,6 +74,25 @@ def test_a_strategy_changes_what_it_names_and_keeps_the_rest(
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("base", "change"),
+    [
+        ("scoring.rescore.policy=selective", "{scoring.rescore.policy: all}"),
+        ("scoring.decoding=sample", "{scoring.decoding: greedy}"),
+        ("scoring.vocabulary=top_k", "{scoring.vocabulary: full}"),
+        ("scoring.preset=edco_released", "{scoring.preset: null}"),
+    ],
+)
+def test_a_strategy_leaves_a_choice_of_all_and_what_belongs_to_it(
+    tmp_path: Path, base: str, change: str
+) -> None:
+    strategies = f"compare.strategies=[{{type: random, set: {change}}}, edco]"
+    found = comparison_of(load_comparison(write(tmp_path, SMALL), [base, strategies]))
+    plain = comparison_of(load_comparison(write(tmp_path, SMALL))).arms[0].config.scoring
+    assert found.arms[0].config.scoring.model_dump() == plain.model_dump()
+    assert found.arms[1].config.scoring.model_dump() != plain.model_dump()
+
+
 def test_a_strategy_that_changes_training_still_learns_from_rewards(tmp_path: Path) -> None:
     training = "training={type: grpo, rewards: [{type: exact_match}], args: {beta: 0.1}}"
     own = "{type: cures, set: {training: {args: {learning_rate: 0.5}}}}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,25 @@ def problems(**sections: Any) -> list[str]:
             "scoring.type: 'prefix_entropie' came. Allowed: full_entropy, loss, module:attribute, "
             "pass_rate, perplexity, prefix_entropy, reference_prefix_entropy. "
             "Did you mean 'prefix_entropy'?",
+        ),
+        (
+            {"curriculum": "random"},
+            "curriculum: should be a section, such as {type: random} (came: 'random'). Allowed: "
+            "adarft, ",
+        ),
+        ({"scoring": 3}, "scoring: should be a section with a 'type' (came: 3). Allowed: "),
+        ({"curriculum": {"type": None}}, "curriculum.type: missing. Allowed: adarft, "),
+        (
+            {"curriculum": {"type": "stages", "stages": [{"strategy": "random"}]}},
+            "curriculum.stages.0.strategy: should be a section, such as {type: random}",
+        ),
+        (
+            {"curriculum": {"intervals": 1, "temperature_end": 0.5}},
+            "curriculum: temperature_end would be ignored: there is",
+        ),
+        (
+            {"scoring": {"engine": "vllm", "max_batch_tokens": 99}},
+            "scoring: max_batch_tokens would be ignored with engine: vllm",
         ),
         ({"training": {"type": "gpro"}}, "training.type: 'gpro' came. Allowed: grpo, sft."),
         ({"training": {"type": "grpo"}}, "training.rewards: missing; it has no default."),
@@ -225,6 +245,13 @@ class TestTopN:
         with pytest.raises(ConfigError, match=r"random_share: 0\.04 of 20 .* Allowed: 0, or 0\.05"):
             EdcoSection(top_n=20, random_share=0.04).count(80)
         assert EdcoSection(top_n=20, random_share=0.05).count(80) == 20
+
+    @pytest.mark.parametrize("num", [7, 13, 30, 49, 1000])
+    def test_the_share_that_the_refusal_names_is_taken(self, num: int) -> None:
+        with pytest.raises(ConfigError) as refused:
+            EdcoSection(top_n=num, random_share=1e-5).count(2000)
+        share = float(re.findall(r"or (\S+) and more", str(refused.value))[0])
+        assert EdcoSection(top_n=num, random_share=share).count(2000) == num
 
 
 @pytest.fixture

@@ -17,8 +17,9 @@ from judge import Judge, serving
 from test_config import problems
 from test_rewards import answered, rewards
 
+from edco_core.config_rewards import LlmJudgeSection
 from edco_core.errors import ConfigError, JudgeDownError, RewardError, StopRequested
-from edco_core.rewards import Rewards, Scored
+from edco_core.rewards import Rewards, Scored, judges_usage
 from edco_core.rewards.llm_judge import verdict_of
 from edco_core.rewards.verdicts import FILE_NAME
 
@@ -31,12 +32,15 @@ def judge() -> Iterator[Judge]:
         yield judge
 
 
-def built(judge: Judge, cache_dir: Path | None = None, **settings: Any) -> Rewards:
-    section = {
+def section(judge: Judge, **settings: Any) -> dict[str, Any]:
+    return {
         "type": "llm_judge", "base_url": judge.url, "model": "m", "retry_wait_s": 0, "max_tries": 3,
-        "timeout_s": 30, "prompt": "Q: {prompt}\nR: {reference}\nA: {answer}",
+        "timeout_s": 30, "prompt": "Q: {prompt}\nR: {reference}\nA: {answer}", **settings,
     }  # fmt: skip
-    return rewards(section | settings, cache_dir=cache_dir)
+
+
+def built(judge: Judge, cache_dir: Path | None = None, **settings: Any) -> Rewards:
+    return rewards(section(judge, **settings), cache_dir=cache_dir)
 
 
 def score(judge_rewards: Rewards, *texts: str) -> Scored:
@@ -169,14 +173,19 @@ class TestNoVerdict:
         with pytest.raises(RewardError, match=r"reward llm_judge: sample s1: .*Verdict: yes"):
             score(built(judge), "a", "b")
 
-    def test_or_a_zero_is_counted_and_paid_for_and_asked_again_later(self, judge: Judge) -> None:
+    def test_or_a_zero_is_counted_paid_for_and_stays_one_when_the_run_is_carried_on(
+        self, judge: Judge, tmp_path: Path
+    ) -> None:
         judge.reply = lambda text: "Hm."
-        asking = built(judge, on_error="zero")
+        asking = built(judge, tmp_path, on_error="zero")
         found = score(asking, "a")
         assert (found.total.tolist(), found.num_zeroed) == ([0], 1)
         assert asking.usage.num_requests == 1
         judge.reply = None
-        assert score(asking, "a").total.tolist() == [1]
+        assert score(built(judge, tmp_path, on_error="zero"), "a").total.tolist() == [0]
+        assert len(judge.asked) == 1
+        # To whom no verdict is an error it is not one for good.
+        assert score(built(judge, tmp_path), "a").total.tolist() == [1]
 
     def test_one_request_that_is_refused_is_that_answer_s_problem(self, judge: Judge) -> None:
         judge.always = lambda text: (400, {}) if text.endswith("long") else None
@@ -256,6 +265,29 @@ class TestTrouble:
         judge.failures = []
         assert score(built(judge, tmp_path), "a", "b", "c").total.tolist() == [1, 1, 1]
         assert sorted(text[-1] for text in judge.asked) == ["b", "c"]
+
+    def test_verdicts_that_are_under_way_when_it_goes_down_are_kept(
+        self, judge: Judge, tmp_path: Path
+    ) -> None:
+        judge.meeting = threading.Barrier(4)
+        judge.always = lambda text: (401, {}) if text.endswith("a") else None
+        with pytest.raises(JudgeDownError):
+            score(built(judge, tmp_path, concurrency=4), "a", "b", "c", "d")
+        judge.meeting, judge.always = None, lambda text: None
+        judge.bodies.clear()
+        again = built(judge, tmp_path)
+        assert score(again, "a", "b", "c", "d").total.tolist() == [1, 1, 1, 1]
+        assert [text[-1] for text in judge.asked] == ["a"]
+        assert again.usage.num_requests == 4
+
+
+def test_a_judge_that_two_settings_name_is_paid_once(judge: Judge, tmp_path: Path) -> None:
+    score(built(judge, tmp_path), "a", "b")
+    named = ({}, {"weight": 0.5}, {"on_error": "zero", "concurrency": 2})
+    sections = [LlmJudgeSection.model_validate(section(judge, **each)) for each in named]
+    usage = judges_usage(sections, tmp_path)
+    assert usage is not None
+    assert usage.num_requests == 2
 
 
 class TestKey:

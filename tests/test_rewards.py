@@ -171,6 +171,16 @@ def test_exact_match_trims_white_space_and_nothing_else(
         ("1/4", "3/4", False),
         ("3/4", "0.75", True),
         (r"\frac{3}{4}", "0.75", True),
+        (r"\frac{-1}{2}", "-1/2", True),
+        (r"\frac{-1}{2}", "2", False),
+        (r"\frac12", "0.5", True),
+        (r"2\frac{1}{2}", "2.5", True),
+        ("10^6", "1000000", True),
+        ("10^6", "6", False),
+        ("-10**3 m", "-1000", True),
+        ("2×10⁻³", "0.002", True),
+        ("10⁶", "1e6", True),
+        ("10^" + "9" * 5000, "1", False),
         ("-3 1/2", "-3.5", True),
         ("3 1/2", "0.5", False),
         ("1/0", "0", False),
@@ -376,6 +386,8 @@ def test_format_does_not_take_an_answer_that_was_cut_unless_told_so() -> None:
         ({"type": "numeric", "weight": math.inf}, "finite number"),
         ({"type": "numeric", "tag": "<answer>"}, "should match pattern"),
         ({"type": "contains", "texts": []}, "at least 1 item"),
+        ({"type": "contains", "texts": [""]}, "at least 1 character"),
+        ({"type": "contains", "texts": ["a"], "against": "completion"}, "'against' would be"),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_refused(section: dict[str, Any], message: str) -> None:
@@ -544,6 +556,9 @@ class TestFields:
             ({"type": "choice"}, "E", "answer: 'E' came, which is neither the letter"),
             ({"type": "math"}, "twelve", "in which there is no mathematical expression"),
             ({"type": "contains"}, " ", "answer: is empty"),
+            ({"type": "regex", "pattern": r"(?P<answer>\w*)"}, " ", "answer: is empty"),
+            ({"type": "numeric"}, r"\sqrt{2}", "a power or root, which the reward 'math' reads"),
+            ({"type": "numeric"}, "2^10", "a power or root"),
         ],
     )
     def test_a_sample_no_answer_could_be_right_for_is_refused_with_its_line(

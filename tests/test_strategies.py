@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -114,6 +115,23 @@ def test_a_limit_that_does_not_divide_n_is_exceeded_by_one_and_no_more() -> None
     keys, codes = np.arange(500, 0, -1.0), np.arange(500) % 10
     counts = np.bincount(codes[highest_within(keys, 15, codes, 1)], minlength=10)
     assert sorted(counts.tolist()) == [1] * 5 + [2] * 5
+
+
+def test_a_share_of_n_is_what_it_is_in_decimals() -> None:
+    selection = select("edco", some_evidence(), 100, random_share=0.29)  # 28.999… in binary
+    assert selection.facts["num_random"] == 29
+
+
+@pytest.mark.parametrize(("start", "pacing"), [(1.0, 2.0), (0.9, 1.1)])
+def test_campus_refuses_a_start_beyond_what_is_open_next(start: float, pacing: float) -> None:
+    with pytest.raises(ConfigError, match="Give a smaller start"):
+        parse_config(
+            {
+                "model": {"name_or_path": "m"}, "data": {"train": "t"},
+                "scoring": {"type": "loss"},
+                "curriculum": {"type": "campus", "start": start, "pacing": pacing},
+            }
+        )  # fmt: skip
 
 
 def test_a_random_share_is_drawn_from_those_not_selected_by_score() -> None:
@@ -238,7 +256,7 @@ def test_what_is_learned_late_is_drawn_more_often() -> None:
 
 def test_competence_doubles_to_the_whole_pool() -> None:
     strategy = CampusStrategy(section_of("campus", {}))
-    told = [strategy.competence(t, 5) for t in range(6)]
+    told = [strategy.settings.competence(t, 5) for t in range(6)]
     assert told == pytest.approx([0, 0.01, 0.135, 0.26, 0.51, 1.0])
 
 
@@ -468,6 +486,10 @@ def test_stages_read_from_a_ledger_are_those_that_were_written() -> None:
         ),
         ({"stages": [{"strategy": {"type": "sec"}}]}, "curriculum.type: sec learns from rewarded"),
         ({"stages": []}, "curriculum.stages"),
+        (
+            {"stages": [{"until": math.inf, "strategy": {"type": "random"}}]},
+            "curriculum.stages.0.until",
+        ),
     ],
 )
 def test_stages_that_make_no_sense_are_refused(changed: dict[str, Any], problem: str) -> None:

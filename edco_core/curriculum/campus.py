@@ -82,19 +82,11 @@ class CampusStrategy(Strategy[CampusSection]):
     def slice_at(self, evidence: Evidence, num_samples: int) -> tuple[int, int]:
         """The slice's first place and the first behind it, of 0 to P."""
         before, now = (
-            round(self.competence(t, evidence.num_intervals) * len(evidence.scores))
+            round(self.settings.competence(t, evidence.num_intervals) * len(evidence.scores))
             for t in (evidence.interval, evidence.interval + 1)
         )
         end = max(now, num_samples)
         return min(before, end - num_samples), end
-
-    def competence(self, t: int, num_intervals: int) -> float:
-        """s(t), the share of an order that is open at interval t - 1; s(0) is 0."""
-        settings = self.settings
-        if t <= 1:
-            return settings.start if t == 1 else 0.0
-        grown = settings.pacing ** (t - num_intervals)
-        return min(1.0, grown + settings.start * (settings.pacing - 1))
 
     @classmethod
     def explain(cls, facts: dict[str, Any], sample: Candidate) -> Explanation:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edco_core.config import EdcoSection
+from edco_core.config_curriculum_base import share_of
 from edco_core.curriculum.base import (
     Candidate,
     Explanation,
@@ -56,8 +57,8 @@ class EdcoStrategy(Strategy[EdcoSection]):
     def choose(self, evidence: Evidence, num_samples: int, rng: np.random.Generator) -> Selection:
         settings, scores = self.settings, evidence.scores
         temperature = settings.temperature_at(evidence.interval)
-        num_skipped = int(settings.skip_top * len(scores))
-        num_random = int(settings.random_share * num_samples)
+        num_skipped = share_of(settings.skip_top, len(scores))
+        num_random = share_of(settings.random_share, num_samples)
         is_candidate = np.ones(len(scores), bool)
         is_candidate[highest(scores, num_skipped)] = False
         # In the order of the pool, so that noise meets the same sample whatever its score.
@@ -79,7 +80,7 @@ class EdcoStrategy(Strategy[EdcoSection]):
         if settings.max_category_share is None:
             drawn = highest(keys, num_samples - num_random)
         else:
-            most = max(1, int(settings.max_category_share * num_samples))
+            most = max(1, share_of(settings.max_category_share, num_samples))
             names, codes = evidence.samples.categories.names, evidence.samples.categories.codes
             codes = codes[candidates]
             drawn = highest_within(keys, num_samples - num_random, codes, most)

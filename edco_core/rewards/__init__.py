@@ -10,13 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edco_core.config_rewards import LlmJudgeSection
 from edco_core.errors import DataError
 from edco_core.rewards.base import Answered, Reward, Usage
 from edco_core.rewards.choice import ChoiceReward
 from edco_core.rewards.contains import ContainsReward
 from edco_core.rewards.exact_match import ExactMatchReward
 from edco_core.rewards.format import FormatReward
-from edco_core.rewards.llm_judge import LlmJudgeReward
+from edco_core.rewards.llm_judge import LlmJudgeReward, decides_verdicts
 from edco_core.rewards.math import MathReward
 from edco_core.rewards.numeric import NumericReward
 from edco_core.rewards.own import OwnReward
@@ -79,9 +80,12 @@ def check_fields(
 def judges_usage(sections: Iterable[BaseRewardSection], run_dir: Path) -> Usage | None:
     """What the judges among these have cost a run since it began; None: there is none.
 
-    One that several settings name is counted once.
+    One that several settings name is counted once, at the prices that the first of them has.
     """
-    judges = {repr(each): each for each in sections if each.type == "llm_judge"}
+    judges: dict[str, BaseRewardSection] = {}
+    for each in sections:
+        if isinstance(each, LlmJudgeSection):
+            judges.setdefault(decides_verdicts(each), each)
     if not judges:
         return None
     return build_rewards(list(judges.values()), cache_dir=run_dir).usage

@@ -59,8 +59,7 @@ class LlmJudgeReward(ComparingReward[LlmJudgeSection]):
             ) from error
         self._headers = _authorization(settings.api_key_env)
         self._verdicts = Verdicts(cache_dir)
-        decides = ("model", "prompt", "temperature", "max_tokens", "against", "tag")
-        self._settings_hash = _hash([getattr(settings, name) for name in decides])
+        self._settings_hash = decides_verdicts(settings)
 
     @property
     def usage(self) -> Usage:
@@ -85,7 +84,7 @@ class LlmJudgeReward(ComparingReward[LlmJudgeSection]):
                 continue
             found = self._verdicts.find(key)
             # A zero of before stays one, so that a run carried on is as if it had not stopped.
-            is_zero = self.settings.on_error == "zero" and self._verdicts.was_refused(key)
+            is_zero = self.settings.on_error == "zero" and self._verdicts.was_in_vain(key)
             if found is None and not is_zero:
                 missing[key] = text
             else:
@@ -116,21 +115,28 @@ class LlmJudgeReward(ComparingReward[LlmJudgeSection]):
         settings = self.settings
         with httpx.Client(headers=self._headers, timeout=settings.timeout_s) as client:
             pool = ThreadPoolExecutor(settings.concurrency, thread_name_prefix="edco-judge")
-            asked: dict[Future[Verdict | str], str] = {
+            asked: dict[Future[Verdict | str | None], str] = {
                 pool.submit(self._ask, client, text, stop): key for key, text in texts.items()
             }
+            down: JudgeDownError | None = None
             try:
                 for future in as_completed(asked):
-                    answer = future.result()
+                    try:
+                        answer = future.result()
+                    except JudgeDownError as error:  # what is under way is paid for, and kept
+                        down = down or error
+                        continue
                     if isinstance(answer, str):
                         refusals[asked[future]] = answer
                         found[asked[future]] = None
-                    else:
+                    elif answer is not None:
                         self._verdicts.add(asked[future], self._settings_hash, answer)
                         found[asked[future]] = answer.is_right
             finally:
                 stop.set()
                 pool.shutdown(cancel_futures=True)
+        if down is not None:
+            raise down
         is_all = len(refusals) == len(texts)
         if is_all and (len(texts) > _MAY_BE_THEIRS or not self.usage.num_requests):
             reason = next(iter(refusals.values()))
@@ -138,8 +144,11 @@ class LlmJudgeReward(ComparingReward[LlmJudgeSection]):
         self._verdicts.add_refusals(refusals)
         return found
 
-    def _ask(self, client: httpx.Client, text: str, stop: threading.Event) -> Verdict | str:
-        """The judge's answer, or why it refused this request; raises JudgeDownError."""
+    def _ask(self, client: httpx.Client, text: str, stop: threading.Event) -> Verdict | str | None:
+        """The judge's answer, or why it refused this request; None: not asked after ``stop``.
+
+        Raises JudgeDownError, and stops the others with it.
+        """
         settings = self.settings
         body = {
             "model": settings.model,
@@ -149,8 +158,8 @@ class LlmJudgeReward(ComparingReward[LlmJudgeSection]):
         }
         wait_s, problem = settings.retry_wait_s, ""
         for number in range(settings.max_tries):
-            if number and stop.wait(wait_s):
-                break
+            if stop.wait(wait_s if number else 0):
+                return None
             wait_s = min(_LONGEST_WAIT_S, settings.retry_wait_s * 2**number)
             try:
                 response = client.post(f"{settings.base_url}/chat/completions", json=body)
@@ -169,7 +178,9 @@ class LlmJudgeReward(ComparingReward[LlmJudgeSection]):
                 problem = status
                 wait_s = max(wait_s, _asked_to_wait_s(response))
             else:
+                stop.set()
                 raise self._down(f"refuses: {status}")
+        stop.set()
         raise self._down(f"{problem} after {settings.max_tries} tries")
 
     def _down(self, what: str) -> JudgeDownError:
@@ -180,6 +191,12 @@ class LlmJudgeReward(ComparingReward[LlmJudgeSection]):
             f"without its verdicts, and those it gave are kept: check the endpoint{key} and the "
             "model's name, then carry on"
         )
+
+
+def decides_verdicts(settings: LlmJudgeSection) -> str:
+    """A hash of the settings that decide what a judge says, which others do not change."""
+    decides = ("model", "prompt", "temperature", "max_tokens", "against", "tag")
+    return _hash([getattr(settings, name) for name in decides])
 
 
 def _as_value(is_right: bool | None) -> float:

@@ -21,7 +21,16 @@ _NUMBER = re.compile(
 _SAME = str.maketrans({"\u2212": "-", "\u2013": "-"})
 """Minus sign and en dash."""
 _THOUSANDS = re.compile(r"(?<=\d)(?:\{,\}|\\,)(?=\d{3})")
-_FRACTION = re.compile(r"\\[dt]?frac\{\s*(\d+)\s*\}\{\s*(\d+)\s*\}")
+_PART = r"\s*(?:\{\s*([-+]?\d+(?:\.\d+)?)\s*\}|(\d))"
+_FRACTION = re.compile(rf"\\[dt]?frac{_PART}{_PART}")
+_RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+")
+_TEN_RAISED = re.compile(r"(?<![\d.,])(10)([⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+)")
+_POWER = re.compile(  # of ten alone; one with a factor before it is a part of _NUMBER
+    r"(?P<times>(?:×|(?<=[\d ])x|\*|·|\\times|\\cdot)\s*)?(?<![\d.,])10\s*(?:\^|\*\*)\s*"
+    r"\{?(?P<power>[-+]?\d+)\}?"
+)
+_UNREAD = re.compile(r"\\(?:[dt]?frac|sqrt)|\d(?:[⁰¹²³⁴⁵⁶⁷⁸⁹]|\s*(?:\^|\*\*)\s*\{?[-+]?\d)")
+"""What is left of powers and roots that are no plain number."""
 _MIXED = re.compile(r"(?<![\d./,])(\d{1,9}) (\d{1,9})/(\d{1,9})(?![\d/])")  # 3 1/2
 _UNIT_POWER = re.compile(
     r"(?<=[A-Za-z])(?:\^\{?-?\d+\}?)|(?<=\b(?:mm|cm|dm|km|in|ft|yd|mi))[23]\b|(?<=\bm)[23]\b"
@@ -32,8 +41,8 @@ _MOST_DIGITS = 400
 class NumericReward(ComparingReward[NumericSection]):
     """1 when the last number of the text is the last of what is expected.
 
-    Numbers are such as ``-1,234.50``, ``-$5``, ``1e6``, ``6.02 × 10^23`` and ``3/4``, and compared
-    exactly; powers of units (``5 km^2``) are none.
+    Numbers are such as ``-1,234.50``, ``-$5``, ``1e6``, ``10^6``, ``6.02 × 10^23``, ``3/4`` and
+    ``\\frac{3}{4}``, and compared exactly; powers of units (``5 km^2``) are none.
     """
 
     def is_right(self, given: str, answered: Answered) -> bool:
@@ -44,17 +53,17 @@ class NumericReward(ComparingReward[NumericSection]):
         return abs(found - expected) <= Fraction(Decimal(repr(self.settings.tolerance)))
 
     def problem(self, asked: Answered) -> str | None:
-        if last_number(self.expected(asked)) is not None:
-            return None
-        field = self.settings.against
-        return f"{field}: {self.expected(asked)!r} came, in which there is no number"
+        field, expected = self.settings.against, self.expected(asked)
+        if last_number(expected) is None:
+            return f"{field}: {expected!r} came, in which there is no number"
+        if _UNREAD.search(_NUMBER.sub("0", _plain(expected))):
+            return f"{field}: {expected!r} came, a power or root, which the reward 'math' reads"
+        return None
 
 
 def last_number(text: str) -> Fraction | None:
     """None where there is none, or where it is too large to be worked with."""
-    text = _FRACTION.sub(r"\1/\2", _THOUSANDS.sub(",", text.translate(_SAME)))
-    text = _MIXED.sub(lambda m: f"{int(m[1]) * int(m[3]) + int(m[2])}/{m[3]}", text)
-    found = list(_NUMBER.finditer(_UNIT_POWER.sub("", text)))
+    found = list(_NUMBER.finditer(_plain(text)))
     if not found or len((match := found[-1])[0]) > _MOST_DIGITS:
         return None
     value = Fraction(Decimal(match["value"].replace(",", "")))
@@ -71,3 +80,20 @@ def last_number(text: str) -> Fraction | None:
         else:
             value /= below
     return -value if match["sign"] == "-" else value
+
+
+def _plain(text: str) -> str:
+    """The text with its numbers as ``_NUMBER`` reads them."""
+    text = _FRACTION.sub(_as_quotient, _THOUSANDS.sub(",", text.translate(_SAME)))
+    text = _MIXED.sub(lambda m: f"{int(m[1]) * int(m[3]) + int(m[2])}/{m[3]}", text)
+    text = _TEN_RAISED.sub(lambda m: f"{m[1]}^{m[2].translate(_RAISED)}", text)
+    text = _POWER.sub(lambda m: m[0] if m["times"] else f"1e{m['power']} ", text)
+    return _UNIT_POWER.sub("", text)
+
+
+def _as_quotient(match: re.Match[str]) -> str:
+    """``\\frac{-1}{2}`` and ``\\frac12`` as -1/2 and 1/2; behind a digit a mixed number's part."""
+    above, below = match[1] or match[2], match[3] or match[4]
+    is_negative = above.startswith("-") != below.startswith("-")
+    quotient = f"{'-' if is_negative else ''}{above.lstrip('+-')}/{below.lstrip('+-')}"
+    return f" {quotient}" if match.string[match.start() - 1 : match.start()].isdigit() else quotient

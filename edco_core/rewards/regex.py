@@ -20,6 +20,11 @@ class RegexReward(OneByOneReward[RegexSection]):
         names = re.compile(self.settings.pattern).groupindex
         return frozenset({"answer"} if "answer" in names else ())
 
+    def problem(self, asked: Answered) -> str | None:
+        if not self.needs or (asked.answer or "").strip():
+            return None
+        return "answer: is empty, which no match of the group 'answer' counts as"
+
     def value(self, answered: Answered) -> float:
         if not self.needs:
             return float(re.search(self.settings.pattern, answered.text) is not None)

@@ -20,7 +20,10 @@ CREATE TABLE IF NOT EXISTS verdicts (
 )
 """
 _REFUSALS = "CREATE TABLE IF NOT EXISTS refusals (asked TEXT PRIMARY KEY)"
-_INDEX = "CREATE INDEX IF NOT EXISTS by_content ON verdicts (asked) WHERE verdict IS NOT NULL"
+_INDEXES = (
+    "CREATE INDEX IF NOT EXISTS by_content ON verdicts (asked) WHERE verdict IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS in_vain ON verdicts (asked) WHERE verdict IS NULL",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,8 @@ class Verdicts:
         with self._connection as connection:
             connection.execute(_TABLE)
             connection.execute(_REFUSALS)
-            connection.execute(_INDEX)
+            for index in _INDEXES:
+                connection.execute(index)
 
     def find(self, asked: str) -> bool | None:
         """The verdict on the very same question; None where there is none."""
@@ -67,10 +71,13 @@ class Verdicts:
                 (asked, settings, verdict.is_right, verdict.input_tokens, verdict.output_tokens),
             )
 
-    def was_refused(self, asked: str) -> bool:
-        """Whether the judge would not answer the very same question."""
-        sql = "SELECT 1 FROM refusals WHERE asked = ?"
-        return self._connection.execute(sql, (asked,)).fetchone() is not None
+    def was_in_vain(self, asked: str) -> bool:
+        """Whether the judge would not answer the very same question, or said neither."""
+        sql = (
+            "SELECT 1 FROM refusals WHERE asked = ? "
+            "UNION ALL SELECT 1 FROM verdicts WHERE asked = ? AND verdict IS NULL LIMIT 1"
+        )
+        return self._connection.execute(sql, (asked, asked)).fetchone() is not None
 
     def add_refusals(self, asked: Iterable[str]) -> None:
         with self._connection as connection:
