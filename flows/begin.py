@@ -7,14 +7,15 @@ exists; what is returned then makes or reopens it.
 from __future__ import annotations
 
 import secrets
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from edco_core.config import Config
-from edco_core.errors import InputError, NotFoundError
+from edco_core.config import Config, parse_config
+from edco_core.errors import ConfigError, InputError, NotFoundError
 from flows.display import say
 from flows.prepare import (
     Inputs,
@@ -67,6 +68,15 @@ def reopen(store_url: str, run_id: str) -> OpenRun:
     from flows import opening
 
     return opening.reopen(_own_ledger(store_url), run_id)
+
+
+def remove_unstarted(folder: Path) -> None:
+    """Remove what a process left that was killed before its run was in the ledger.
+
+    With a configuration or checkpoints in it, it is a run's, perhaps of another ledger.
+    """
+    if folder.is_dir() and not {"config.yaml", "checkpoints"} & {p.name for p in folder.iterdir()}:
+        shutil.rmtree(folder)
 
 
 def _check_free(config: Config, store_url: str, run_id: str) -> None:
@@ -140,6 +150,8 @@ def find_work(config: Config, run_id: str | None, own_id: str, when_finished: Wh
                 None,
             )
         break  # the newest of these is finished: whatever was left before it was given up
+    if run_id is None:  # what an earlier try of this flow run left that was killed
+        remove_unstarted(Path(inputs.config.run.output_dir) / own_id)
     _check_free(inputs.config, store_url, own_id)
     reason = f"new run {own_id} on data {inputs.pool.fingerprint[:12]}"
     return Work(own_id, reason, _create(inputs, store_url, own_id))
@@ -175,8 +187,20 @@ def _is_same(store_url: str, run_id: str, inputs: Inputs) -> bool:
     eval_id = inputs.eval_pool.fingerprint if inputs.eval_pool else None
     if (state.dataset_id, state.eval_dataset_id) != (inputs.pool.fingerprint, eval_id):
         return False
-    if state.config != inputs.config.for_ledger():
+    try:
+        stored = parse_config(state.config)  # with the defaults of what is newer than the run
+    except ConfigError:
+        return False
+    wanted = inputs.config
+    if stored.model.revision != wanted.model.revision:  # perhaps that of a hub's commit
+        unpinned = stored.model.model_copy(update={"revision": wanted.model.revision})
+        if unpinned != wanted.model:
+            return False
+        from edco_core.loading import pinned
+
+        wanted = wanted.model_copy(update={"model": pinned(wanted.model)})
+    if stored.for_ledger() != wanted.for_ledger():
         return False
     from edco_core.loading import base_fingerprint
 
-    return bool(state.plan["base_model"] == base_fingerprint(inputs.config.model))
+    return bool(state.plan["base_model"] == base_fingerprint(wanted.model))

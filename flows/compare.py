@@ -8,7 +8,6 @@ stop the others; the table names it.
 from __future__ import annotations
 
 import logging
-import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -39,10 +38,11 @@ from flows.compare_plan import Planned, PlannedRun, plan_comparison
 from flows.compare_result import Result, read_result
 from flows.display import number, say
 from flows.finetune import finetune
-from flows.flow_run import current_flow_run
+from flows.flow_run import check_named, current_flow_run
 from flows.launch import without_address
 from flows.shown import artifact_key, duration
 from flows.signals import handled
+from flows.texts import withholding_texts
 from storage import Ledger, open_ledger, queries
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,9 @@ def compare(config: CompareConfig) -> Any:
     Args:
         config: What a configuration file with a section ``compare`` holds.
     """
-    with current_flow_run().open() as flow_run, flow_run.slot(), stopping_on_signals():
+    withholding = withholding_texts(keep_texts=config.store.keep_texts)
+    with current_flow_run().open() as flow_run, flow_run.slot(), stopping_on_signals(), withholding:
+        check_named(config.store.url, is_deployed=flow_run.is_deployed)
         planned = plan(config, config.store_url())
 
         def check_stop() -> None:
@@ -120,7 +122,7 @@ def carry_out(planned: Planned, store_url: str, check_stop: Callable[[], None]) 
         say(f"{len(planned.runs) - len(left)} of {len(planned.runs)} runs are finished already")
     for run in left:
         if run.run_id not in known:
-            _remove_unstarted(Path(run.config.run.output_dir) / run.run_id)
+            begin.remove_unstarted(Path(run.config.run.output_dir) / run.run_id)
     told = _Progress(len(planned.runs), len(left), planned.comparison.parallel)
     ledger = open_ledger(store_url, on_wait=say) if left else None
     if planned.comparison.parallel == 1:
@@ -137,15 +139,6 @@ def carry_out(planned: Planned, store_url: str, check_stop: Callable[[], None]) 
         for run, problem in children.carry_out(left, known):
             told.ended(run, problem, ledger)
             check_stop()
-
-
-def _remove_unstarted(folder: Path) -> None:
-    """Remove what a process left that was killed before its run was in the ledger.
-
-    With a configuration or checkpoints in it, it is a run's, perhaps of another ledger.
-    """
-    if folder.is_dir() and not {"config.yaml", "checkpoints"} & {p.name for p in folder.iterdir()}:
-        shutil.rmtree(folder)
 
 
 def _carry_out_here(run: PlannedRun, store_url: str, *, is_known: bool) -> str | None:

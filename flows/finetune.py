@@ -18,7 +18,8 @@ from prefect.states import Cancelled, Completed
 
 from edco_core.config import Config
 from flows.begin import WhenFinished, find_work
-from flows.flow_run import current_flow_run
+from flows.flow_run import check_named, current_flow_run
+from flows.texts import withholding_texts
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +61,9 @@ def finetune(
         when_finished: When a run with this configuration has been finished on this very data:
             skip, or train again.
     """
-    with current_flow_run().open() as flow_run, flow_run.slot():
+    withholding = withholding_texts(keep_texts=config.store.keep_texts)
+    with current_flow_run().open() as flow_run, flow_run.slot(), withholding:
+        check_named(config.store.url, is_deployed=flow_run.is_deployed)
         work = find_work(config, run_id, flow_run.run_id_for(config), when_finished)
         logger.info(work.reason)
         if work.own is None:
@@ -85,7 +88,8 @@ def carry_out(stage: str, run_id: str, *interval: int) -> State | None:
     from flows import open_run, stages
 
     try:
-        with open_run.get_open_run(run_id).withholding_texts() as run:
+        run = open_run.get_open_run(run_id)
+        with withholding_texts(keep_texts=run.config.store.keep_texts):
             getattr(stages, stage)(run, *interval)
     except Pause:
         return Cancelled(name="Suspended", message="stopped where it can go on: resume the run")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import contextvars
 import logging
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -24,10 +25,11 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import TerminationSignal
 from prefect.states import Failed, Running
 
-from edco_core.errors import EdcoError
+from edco_core.errors import EdcoError, InputError
 from flows import say_nothing_more
 from flows.shown import Shown
 from flows.slots import slot
+from storage.address import absolute
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -40,6 +42,20 @@ NO_SIGN_OF_LIFE = "no sign of life"
 """So begins the message of a run that the automation called crashed."""
 
 _LOOK_EVERY_S = 10.0
+
+
+def check_named(store_url: str | None, *, is_deployed: bool) -> None:
+    """Raise InputError where a deployed run's ledger would go with the folder the run works in.
+
+    Workers give each run a new one, and remove it at the end.
+    """
+    url = store_url or os.environ.get("EDCO_STORE")
+    if is_deployed and (not url or absolute(url) != url):
+        which = f"the ledger {url} is relative to" if url else "no ledger is named: it would be in"
+        raise InputError(
+            f"{which} a folder that Prefect removes when the run ends. Set EDCO_STORE where runs "
+            "are carried out, such as duckdb:////home/me/edco.duckdb, or store.url."
+        )
 
 
 class FlowRun:

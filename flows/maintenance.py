@@ -8,11 +8,13 @@ from dataclasses import asdict
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.context import FlowRunContext
 
 from edco_core.config import DEFAULT_STORE_URL
 from edco_core.errors import InputError
 from flows import upkeep
 from flows.begin import has_ledger
+from flows.flow_run import check_named
 from flows.upkeep import Deed
 from storage import is_secret, masked
 
@@ -46,6 +48,9 @@ def maintenance(
             f"store: {masked(store)} holds a password, which Prefect would show. Leave it empty, "
             "and set EDCO_STORE where the flow is carried out."
         )
+    context = FlowRunContext.get()
+    flow_run = None if context is None else context.flow_run
+    check_named(store, is_deployed=flow_run is not None and flow_run.deployment_id is not None)
     url = store or os.environ.get("EDCO_STORE") or DEFAULT_STORE_URL
     steps = (sweep_leases, remove_checkpoints, vacuum_ledger) if has_ledger(url) else ()
     deeds = [deed for step in steps for deed in step(url)]

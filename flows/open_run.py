@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
@@ -22,11 +21,7 @@ from edco_core.errors import (
     EdcoError,
     LeaseLostError,
     LedgerBusyError,
-    LedgerError,
-    ModelError,
     StopRequested,
-    TrainingError,
-    WithheldError,
 )
 from edco_core.evaluation import Evaluator
 from edco_core.loading import ModelHost
@@ -36,6 +31,7 @@ from edco_core.training import IntervalTrainer, Plan, build_trainer
 from flows.display import OnProgress, progress, say
 from flows.flow_run import FlowRun, deferring_sigterm, raise_if_told_by_runner
 from flows.signals import handled
+from flows.texts import withholding_texts
 from storage import Ledger
 
 logger = logging.getLogger(__name__)
@@ -43,10 +39,6 @@ logger = logging.getLogger(__name__)
 LEASE_TTL_S = 60.0
 _RENEW_EVERY_S = LEASE_TTL_S / 4
 _PATIENCE_WHEN_STOPPING_S = 5.0
-
-_QUOTE_NO_SAMPLE = (
-    LeaseLostError, LedgerError, ModelError, OSError, StopRequested, TrainingError, WithheldError,
-)  # fmt: skip
 
 _open_runs: dict[str, OpenRun] = {}
 
@@ -229,25 +221,6 @@ class OpenRun:
             done.set()
             thread.join()
 
-    @contextmanager
-    def withholding_texts(self) -> Iterator[OpenRun]:
-        """Print errors whose words may quote samples, where the ledger is not to keep those.
-
-        The ledger and Prefect's server keep the words of errors: a WithheldError takes their place.
-        """
-        try:
-            yield self
-        except _QUOTE_NO_SAMPLE:
-            raise
-        except Exception as error:
-            if self.config.store.keep_texts:
-                raise
-            if isinstance(error, EdcoError):
-                say(str(error), log=False)
-            else:
-                traceback.print_exception(error)
-            raise WithheldError(error) from None
-
     def _record_end(self, status: RunStatus, message: str) -> None:
         """A ledger that cannot take it must not hide why the run ended; the lease runs out."""
         with suppress(EdcoError):
@@ -262,7 +235,8 @@ class OpenRun:
         self.lease = self._take_lease()
         _open_runs[self.run_id] = self
         try:
-            with self._renewing_lease(), self.withholding_texts():
+            keep_texts = self.config.store.keep_texts
+            with self._renewing_lease(), withholding_texts(keep_texts=keep_texts):
                 yield self
         except LeaseLostError:
             raise  # the run is another process's now; its record is not ours to write

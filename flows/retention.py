@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from edco_core.checkpoints import drop_optimizer_state
 from edco_core.config import KeepCheckpoints
 from edco_core.records import Lease
 from edco_core.retention import is_ours, removable, remove
@@ -34,12 +35,16 @@ def apply_retention(
 ) -> list[RemovedCheckpoint]:
     """Remove what may go of a run's checkpoints, as its owner, or where nobody owns it.
 
+    Optimizer states are needed only of the newest, to go on behind it, whatever ``keep`` says.
+
     Files on another machine are left alone, in the ledger too. Raises LeaseLostError and, without
     a lease, RunBusyError.
     """
+    rows = queries.checkpoints(ledger, run_id)
+    for row in rows[:-1]:  # also what a killed process left: it may be several times the model
+        drop_optimizer_state(Path(row["path"]), run_id)
     if keep == "all":
         return []
-    rows = queries.checkpoints(ledger, run_id)
     best = queries.best_checkpoint(rows)
     starts = {str(run["model"]) for run in queries.runs(ledger)}
     going = removable(

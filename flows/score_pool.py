@@ -18,12 +18,12 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from edco_core.config import Config
-from edco_core.errors import InputError, NotFoundError
+from edco_core.config import Config, parse_config
+from edco_core.errors import ConfigError, InputError, NotFoundError
 from edco_core.records import Checkpoint, Lease, Pool, RunSpec
 from flows import begin
 from flows.finetune import carry_out
-from flows.flow_run import FlowRun, current_flow_run
+from flows.flow_run import FlowRun, check_named, current_flow_run
 from flows.lineage import with_parent
 from flows.prepare import (
     check_ledger,
@@ -32,6 +32,7 @@ from flows.prepare import (
     package_versions,
     with_absolute_paths,
 )
+from flows.texts import withholding_texts
 from storage import open_ledger, queries
 
 if TYPE_CHECKING:
@@ -57,7 +58,9 @@ def score_pool(
         when_finished: When these weights have scored this very data in the same way: skip, or
             score again.
     """
-    with current_flow_run().open() as flow_run, flow_run.slot():
+    withholding = withholding_texts(keep_texts=config.store.keep_texts)
+    with current_flow_run().open() as flow_run, flow_run.slot(), withholding:
+        check_named(config.store.url, is_deployed=flow_run.is_deployed)
         # torch, from here on.
         wanted = _prepare(config, checkpoint)
         known = None if when_finished == "again" else _find(wanted)
@@ -131,9 +134,9 @@ def _find(wanted: _Wanted) -> str | None:
         found = (row["trainer"], row["status"], row["dataset_id"], row["name"])
         if found != (begin.NO_TRAINER, "finished", wanted.pool.fingerprint, wanted.config.run.name):
             continue
-        with suppress(NotFoundError):  # removed meanwhile
+        with suppress(NotFoundError, ConfigError):  # removed meanwhile; of another version
             state = ledger.run_state(row["run_id"])
-            same_settings = state.config["scoring"] == wanted.config.for_ledger()["scoring"]
+            same_settings = parse_config(state.config).scoring == wanted.config.scoring
             if same_settings and state.plan == wanted.identity:
                 return str(row["run_id"])
     return None

@@ -9,13 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edco_core.checkpoints import (
-    drop_optimizer_state,
     mark_complete,
     verify,
     weights_sha256,
@@ -172,7 +170,6 @@ def train_interval(run: OpenRun, interval: int) -> None:
     facts = {} if usage is None else {"judge": asdict(usage)}
     alarms = watch(run, interval, outcome, evaluation)
     run.ledger.finish_training(run.lease, interval, outcome, evaluation, facts, alarms=alarms)
-    drop_optimizer_state(Path(start.path), run.run_id)  # several times the model's size each
     _remove_checkpoints(run)
     rows = queries.intervals(run.ledger, run.run_id)
     for line in [*interval_lines(run, rows), *map(alarm_line, alarms)]:

@@ -1,13 +1,48 @@
-"""Texts of samples that are not in the ledger, from the data file they came from."""
+"""Texts of samples that are not in the ledger: read from the data file, and kept out of records."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+from edco_core.errors import (
+    EdcoError,
+    LeaseLostError,
+    LedgerError,
+    ModelError,
+    StopRequested,
+    TrainingError,
+    WithheldError,
+)
+from flows.display import say
 from storage import Ledger
 
 _TEXTS = ("prompt", "completion", "answer")
+_QUOTE_NO_SAMPLE = (
+    LeaseLostError, LedgerError, ModelError, OSError, StopRequested, TrainingError, WithheldError,
+)  # fmt: skip
+
+
+@contextmanager
+def withholding_texts(*, keep_texts: bool) -> Iterator[None]:
+    """Print errors whose words may quote samples, where no text is to be kept.
+
+    The ledger and Prefect's server keep the words of errors: a WithheldError takes their place.
+    """
+    try:
+        yield
+    except _QUOTE_NO_SAMPLE:
+        raise
+    except Exception as error:
+        if keep_texts:
+            raise
+        if isinstance(error, EdcoError):
+            say(str(error), log=False)
+        else:
+            traceback.print_exception(error)
+        raise WithheldError(error) from None
 
 
 def with_texts(ledger: Ledger, run_id: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

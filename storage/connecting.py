@@ -68,6 +68,11 @@ _ADVICE = {
         "this user may not do that there. Change the permissions, or name another ledger with "
         "--store URL"
     ),
+    r"max_locks_per_transaction": (
+        "the upgrade of a ledger of many runs takes more locks than this server has. Set "
+        "max_locks_per_transaction = 1024 in its postgresql.conf, restart it and type the same "
+        "again: nothing was changed"
+    ),
 }
 """What to do about failures that have the same reason on both databases, by their words."""
 

@@ -25,7 +25,8 @@ class LostRun:
     """A run whose owner was found to be gone, and what it was doing."""
 
     run_id: str
-    owner: str
+    owner: str | None
+    """None: in a copy of the ledger, made when it was gone already."""
     interval: int | None
     stage: Stage | None
 
@@ -210,12 +211,13 @@ class Runs(LedgerPart):
                 text(
                     "SELECT run_key, run_id, lease_owner, lease_token, lease_expires_at, "
                     "current_interval, current_stage FROM runs "
-                    "WHERE status = 'running' AND lease_owner IS NOT NULL ORDER BY run_key"
+                    "WHERE status = 'running' ORDER BY run_key"
                 )
             ).all()
             for run in running:
-                silent = run.lease_expires_at + timedelta(seconds=grace_s) <= now
-                if not silent and not is_dead(run.lease_owner):
+                owner, expires_at = run.lease_owner, run.lease_expires_at
+                is_silent = owner is None or expires_at + timedelta(seconds=grace_s) <= now
+                if not is_silent and not is_dead(owner):
                     continue
                 # Compare and set, against an owner that has just renewed it after all.
                 marked = connection.execute(
@@ -224,13 +226,14 @@ class Runs(LedgerPart):
                         "current_interval = NULL, current_stage = NULL, lease_owner = NULL, "
                         "lease_expires_at = NULL, lease_token = lease_token + 1 "
                         "WHERE run_key = :key AND lease_token = :token "
-                        "AND lease_expires_at = :seen"
+                        + ("AND lease_expires_at = :seen" if owner else "AND lease_owner IS NULL")
                     ),
                     {
-                        "message": f"its process ended without a word ({run.lease_owner})",
+                        "message": "its process ended without a word"
+                        + (f" ({owner})" if owner else ""),
                         "key": run.run_key,
                         "token": run.lease_token,
-                        "seen": run.lease_expires_at,
+                        **({"seen": expires_at} if owner else {}),
                     },
                 )
                 if marked.rowcount == 1:

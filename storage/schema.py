@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, text
 
-from edco_core.errors import InputError, LedgerVersionError
+from edco_core.errors import InputError, LedgerError, LedgerVersionError
 from storage.connecting import first_value
 from storage.engine import Database
 from storage.tables import metadata
@@ -137,8 +137,35 @@ def create_views(connection: Connection) -> None:
         connection.exec_driver_sql(f"CREATE VIEW {name} AS {view_sql(select, on_duckdb=on_duckdb)}")
 
 
+_DEPENDENTS = """
+WITH RECURSIVE dependents AS (
+    SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = current_schema() AND c.relname = ANY(:views)
+    UNION
+    SELECT w.ev_class FROM dependents d
+    JOIN pg_depend p ON p.refclassid = 'pg_class'::regclass AND p.refobjid = d.oid
+    JOIN pg_rewrite w ON p.classid = 'pg_rewrite'::regclass AND w.oid = p.objid
+)
+SELECT DISTINCT CAST(CAST(c.oid AS regclass) AS text) AS name
+FROM dependents d JOIN pg_class c ON c.oid = d.oid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE NOT (n.nspname = current_schema() AND c.relname = ANY(:views))
+ORDER BY name
+"""
+
+
 def drop_views(connection: Connection) -> None:
-    """Drop every view of this or an earlier revision."""
+    """Drop every view of this or an earlier revision.
+
+    Raises LedgerError where a person's own views on a Postgres server are made of them.
+    """
+    if connection.dialect.name == "postgresql":
+        own = connection.execute(text(_DEPENDENTS), {"views": list(VIEWS)}).scalars().all()
+        if own:
+            raise LedgerError(
+                f"views of your own are made of the ledger's: {', '.join(own)}. An upgrade makes "
+                "those anew, and nothing was changed. Keep the definitions of yours "
+                "(pg_get_viewdef), drop them, type 'edco db upgrade', and make them again."
+            )
     names = connection.execute(
         text(
             "SELECT table_name FROM information_schema.views "

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import duckdb
 import pytest
 
 from edco_core.config import Config, parse_config
+from edco_core.errors import RunExistsError
 from flows import opening
 from flows.begin import find_work
 from storage import open_ledger
@@ -83,6 +87,59 @@ def test_another_setting_is_a_new_run(
     )
 
     assert work.run_id == "next"
+
+
+def changed_config(ledger: str, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change what the ledger holds as the configuration of ``whole``."""
+    with duckdb.connect(ledger.removeprefix("duckdb:///")) as connection:
+        (text,) = connection.execute("SELECT config FROM runs").fetchone() or ("",)
+        config = json.loads(text)
+        change(config)
+        connection.execute("UPDATE runs SET config = ?", [json.dumps(config)])
+
+
+def test_a_run_older_than_a_setting_had_its_default(
+    tiny_config: dict[str, Any], finished: Edco, ledger: str
+) -> None:
+    changed_config(ledger, lambda config: config["scoring"].pop("chat_template"))
+    work = find_work(_config(tiny_config, finished, ledger), None, "next", "skip")
+    assert (work.run_id, work.own) == ("whole", None)
+
+
+def test_a_run_with_a_setting_that_is_no_more_is_another(
+    tiny_config: dict[str, Any], finished: Edco, ledger: str
+) -> None:
+    changed_config(ledger, lambda config: config["scoring"].update(long_gone=1))
+    work = find_work(_config(tiny_config, finished, ledger), None, "next", "skip")
+    assert (work.run_id, work.own is not None) == ("next", True)
+
+
+@pytest.mark.parametrize(("now_at", "is_same"), [("commit", True), ("newer", False)])
+def test_a_run_on_a_hub_model_is_the_same_as_long_as_the_hub_is(
+    tiny_config: dict[str, Any], finished: Edco, ledger: str, monkeypatch: pytest.MonkeyPatch,
+    now_at: str, is_same: bool,
+) -> None:  # fmt: skip
+    from edco_core import loading
+
+    changed_config(ledger, lambda config: config["model"].update(revision="commit"))
+    monkeypatch.setattr(
+        loading, "pinned", lambda model: model.model_copy(update={"revision": now_at})
+    )
+    work = find_work(_config(tiny_config, finished, ledger), None, "next", "skip")
+    assert (work.run_id == "whole") == is_same
+
+
+def test_what_a_killed_try_of_a_flow_run_left_does_not_keep_the_next_from_beginning(
+    tiny_config: dict[str, Any], finished: Edco, tmp_path: Path
+) -> None:
+    run = {**tiny_config["run"], "output_dir": str(tmp_path / "runs")}
+    config = _config(tiny_config, finished, f"duckdb:///{tmp_path}/new.duckdb", run=run)
+    (tmp_path / "runs" / "next" / "tokenized").mkdir(parents=True)
+    assert find_work(config, None, "next", "skip").run_id == "next"
+    # A run of another ledger is not touched.
+    (tmp_path / "runs" / "next" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(RunExistsError, match="is not empty"):
+        find_work(config, None, "next", "skip")
 
 
 def test_an_interrupted_run_of_the_same_configuration_is_carried_on(

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from uuid import UUID
 
 import pytest
@@ -19,14 +19,37 @@ from prefect.exceptions import Pause, TerminationSignal
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling, Crashed, Running, Suspended
 
+from edco_core.errors import InputError
 from flows.deployments import install_automation
-from flows.flow_run import NO_SIGN_OF_LIFE, current_flow_run
+from flows.flow_run import NO_SIGN_OF_LIFE, check_named, current_flow_run
 
 
 @pytest.fixture(autouse=True)
 def server(prefect_url: str) -> Iterator[None]:
     with temporary_settings(updates={PREFECT_API_URL: prefect_url}):
         yield
+
+
+@pytest.mark.parametrize(
+    ("url", "environment", "problem"),
+    [
+        (None, None, "no ledger is named"),
+        (None, "duckdb:///edco.duckdb", "the ledger duckdb:///edco.duckdb is relative"),
+        ("duckdb:///edco.duckdb", None, "is relative"),
+        (None, "duckdb:////home/me/edco.duckdb", None),
+        (None, "postgresql+psycopg://edco@127.0.0.1/edco", None),
+        ("duckdb:////home/me/edco.duckdb", None, None),
+    ],
+)
+def test_a_deployed_run_has_a_ledger_that_outlives_it(
+    monkeypatch: pytest.MonkeyPatch, url: str | None, environment: str | None, problem: str | None
+) -> None:
+    monkeypatch.delenv("EDCO_STORE", raising=False)
+    if environment is not None:
+        monkeypatch.setenv("EDCO_STORE", environment)
+    check_named(url, is_deployed=False)
+    with nullcontext() if problem is None else pytest.raises(InputError, match=problem):
+        check_named(url, is_deployed=True)
 
 
 def look_after(state: State) -> tuple[str, bool]:

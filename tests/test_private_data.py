@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from command_line import Edco, ask_prefect
+from prefect.settings import PREFECT_API_URL, temporary_settings
 from sqlalchemy import String, cast, or_, select
 from sqlalchemy.types import Text
 
@@ -26,6 +27,7 @@ from edco_core.errors import (
     StopRequested,
     WithheldError,
 )
+from flows.texts import withholding_texts
 from storage import open_ledger
 from storage.tables import metadata
 
@@ -224,21 +226,10 @@ def test_a_private_run_is_refused_before_any_work_where_another_keeps_the_texts(
 
 def raised_from(error: Exception, keep_texts: bool) -> BaseException:
     """What leaves a run that meets an error."""
-    from flows.open_run import OpenRun
-
-    config = parse_config(
-        {
-            "model": {"name_or_path": "m"},
-            "data": {"train": "t"},
-            "store": {"keep_texts": keep_texts},
-        }
-    )
-    nothing: Any = None
-    run = OpenRun(nothing, "r", nothing, config, nothing, nothing, nothing, Path())
     with (
         pytest.raises(type(error) if keep_texts else Exception) as caught,
-        run.withholding_texts(),
-        run.withholding_texts(),  # as in a task within its flow
+        withholding_texts(keep_texts=keep_texts),
+        withholding_texts(keep_texts=keep_texts),  # as in a task within its flow
     ):
         raise error
     return caught.value
@@ -307,3 +298,32 @@ def test_the_words_of_an_error_that_quote_a_sample_are_printed_but_not_kept(
     logs = asked(prefect_url, "logs")
     assert "WithheldError" in logs
     assert secrets_in("".join([*kept, logs])) == []
+
+
+@pytest.mark.parametrize("name", ["finetune", "score_pool"])
+def test_a_bad_row_that_a_flow_meets_before_its_run_is_not_kept_in_prefect_either(
+    name: str, tiny_config: dict[str, Any], prefect_url: str, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    from flows.finetune import finetune
+    from flows.score_pool import score_pool
+
+    pool = tmp_path / "pool.jsonl"
+    pool.write_text('{"prompt": "p", "completion": {"text": "Obergutachten, begonnen"}}\n')
+    config = parse_config(
+        {
+            **tiny_config,
+            "run": {"name": "bad", "output_dir": str(tmp_path)},
+            "data": {"train": str(pool)}, "evaluation": None,
+            "store": {"keep_texts": False, "url": f"duckdb:///{tmp_path}/edco.duckdb"},
+        }
+    )  # fmt: skip
+    flow = {"finetune": finetune, "score_pool": score_pool}[name]
+    with (
+        temporary_settings(updates={PREFECT_API_URL: prefect_url}),
+        pytest.raises(WithheldError, match="DataError, whose words"),
+    ):
+        flow(config)
+    assert "Obergutachten, begonnen" in capsys.readouterr().err
+    for what in ("flow_runs", "logs"):
+        assert "Obergutachten, begonnen" not in asked(prefect_url, what)

@@ -110,6 +110,23 @@ def test_nothing_outside_the_run_and_no_other_runs_checkpoint_is_removed(tmp_pat
     assert apply_retention(ledger, "r", 1, run_dir) == []
 
 
+def test_the_optimizer_state_of_all_but_the_newest_goes_whatever_is_kept(tmp_path: Path) -> None:
+    ledger = open_ledger(f"duckdb:///{tmp_path / 'edco.duckdb'}")
+    run_dir = tmp_path / "runs" / "r"
+    places = [save(run_dir, number) for number in (1, 2, 3)]
+    for place in places:  # as where a process was killed right behind an interval
+        (place / "optimizer.pt").touch()
+    do_run(ledger, "r", intervals=3, run_dir=str(run_dir))
+    with ledger._database.writing() as connection:
+        for interval, place in enumerate(places, start=1):
+            connection.exec_driver_sql(
+                f"UPDATE saved_checkpoints SET path = '{place}' WHERE interval = {interval}"
+            )
+    assert apply_retention(ledger, "r", "all", run_dir) == []
+    assert [(place / "optimizer.pt").exists() for place in places] == [False, False, True]
+    assert all(read_facts(place) for place in places)
+
+
 @pytest.mark.slow
 def test_a_run_killed_while_it_removes_ends_as_one_that_keeps_everything(
     finished: Edco, new_edco: Callable[[], Edco], tiny_config: dict[str, Any]

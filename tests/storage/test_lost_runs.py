@@ -30,6 +30,16 @@ def test_only_runs_whose_owner_is_gone_are_marked_and_only_once(ledger: Ledger) 
     }
 
 
+def test_a_run_that_was_copied_behind_its_owner_is_lost_too(ledger: Ledger) -> None:
+    ledger.register_pool(make_pool())
+    ledger.create_run(make_spec("copied"), "pid=1", ttl_s=600)
+    with ledger._database.writing() as connection:  # as a copy has it
+        connection.exec_driver_sql("UPDATE runs SET lease_owner = NULL, lease_expires_at = NULL")
+    assert ledger.interrupt_lost(lambda owner: False) == [LostRun("copied", None, None, None)]
+    assert queries.run(ledger, "copied")["message"] == "its process ended without a word"
+    assert ledger.interrupt_lost(lambda owner: False) == []
+
+
 def test_an_owner_held_for_gone_can_write_nothing_more_and_anybody_may_go_on(
     ledger: Ledger,
 ) -> None:

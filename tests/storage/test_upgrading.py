@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
-from edco_core.errors import LedgerVersionError
+from edco_core.errors import LedgerError, LedgerVersionError
 from storage import HEAD_REVISION, Ledger, db_check, db_current, db_upgrade, open_ledger
 from storage.schema import REVISIONS
 from storage.views import VIEWS
@@ -112,6 +112,24 @@ def test_an_older_ledger_is_refused_with_what_to_type(old: str) -> None:
     for read_only in (True, False):
         with pytest.raises(LedgerVersionError, match=r"edco db upgrade --store \S+"):
             open_ledger(old, read_only=read_only)
+
+
+def test_views_of_ones_own_on_postgres_are_named_before_an_upgrade(
+    new_url: Callable[[str], str],
+) -> None:
+    url = new_url("postgres")
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.begin() as connection:
+        connection.exec_driver_sql((LEDGERS / "0005.postgres.sql").read_text())
+    with engine.begin() as connection:  # another one: the file changes where this one looks
+        connection.exec_driver_sql("CREATE VIEW hard AS SELECT * FROM curriculum")
+        connection.exec_driver_sql("CREATE VIEW harder AS SELECT * FROM hard")
+    with pytest.raises(LedgerError, match=r"made of the ledger's: hard, harder\. An upgrade"):
+        db_upgrade(url)
+    assert db_current(url) == "0005"
+    with engine.begin() as connection:
+        connection.exec_driver_sql("DROP VIEW harder, hard")
+    assert db_upgrade(url) == ("0005", HEAD_REVISION)
 
 
 def test_an_upgraded_ledger_answers_like_one_made_today(old: str, new: Ledger) -> None:
