@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from edco_core.config import Config, ModelSection, parse_config
 from edco_core.config_compare import Arm, Comparison
 from edco_core.config_curriculum import check_categories
@@ -41,6 +43,9 @@ class Cost:
     scoring: float
     """Scoring the pool once."""
 
+
+_LEFT_OVER = 0.03
+"""More of a budget than this is not left over for the sake of the samples per interval."""
 
 Measure = Callable[[Config, Inputs], Cost]
 
@@ -221,35 +226,48 @@ def fit(
 ) -> tuple[int, int]:
     """Intervals, and samples in each, that use a budget up.
 
-    Of the ways to do so the one with samples per interval nearest to ``num_samples``, by their
-    ratio.  ``spent`` grows with both.  Raises ConfigError where the budget pays for no interval.
+    Of the ways that leave hardly more of it over than they have to, the one with samples per
+    interval nearest to ``num_samples``, by their ratio: an interval takes whole steps, so the
+    nearest of all could leave half over.  ``spent`` grows with both.  Raises ConfigError where the
+    budget pays for no interval.
     """
-
-    def most(num_intervals: int) -> int:
-        """The most samples per interval that the budget pays for; 0: none."""
-        low, high = 0, pool_size + 1
-        while high - low > 1:
-            middle = (low + high) // 2
-            paid = spent(num_intervals, middle) <= limit
-            low, high = (middle, high) if paid else (low, middle)
-        return low
-
     if spent(1, 1) > limit:
         raise ConfigError(
             f"compare.budget: {limit:g} pays for no interval of {label}, which needs at least "
             f"{spent(1, 1):g}. Give more."
         )
-    one = spent(1, num_samples)
-    each = spent(2, num_samples) - one  # what is paid only once is left out
-    about = max(1, round(1 + (limit - one) / each))
-    found = [(k, most(k)) for k in range(max(1, about - 1), about + 2)]
-    while found[-1][1] == pool_size:  # all of the pool is not enough to train on
-        found.append((found[-1][0] + 1, most(found[-1][0] + 1)))
-    if not any(samples for _, samples in found):
-        return 1, most(1)
+
+    def most_samples(num_intervals: int) -> int:
+        return _last(lambda samples: spent(num_intervals, samples) <= limit, pool_size)
+
+    def most_intervals(samples: int) -> int:
+        return _last(lambda num_intervals: spent(num_intervals, samples) <= limit)
+
+    about = np.unique(np.geomspace(max(1, num_samples / 2), num_samples * 2, 64).round())
+    asked = {min(int(each), pool_size) for each in about} | {num_samples, 1}
+    paid = set(map(most_intervals, asked))
+    near = {k + more for k in paid for more in (0, 1)} - {0}
+    found = [(k, n) for k in sorted(near) if (n := most_samples(k))]
     # A pool trained on as a whole leaves some of the budget over.
-    fitting = [(k, n) for k, n in found if 0 < n < pool_size] or [f for f in found if f[1]][-1:]
-    return min(fitting, key=lambda way: (abs(math.log(way[1] / num_samples)), -spent(*way)))
+    ways = [way for way in found if way[1] < pool_size] or found[-1:]
+    enough = (1 - _LEFT_OVER) * max(spent(*way) for way in ways)
+    return min(
+        (way for way in ways if spent(*way) >= enough),
+        key=lambda way: (abs(math.log(way[1] / num_samples)), -spent(*way)),
+    )
+
+
+def _last(is_paid: Callable[[int], bool], end: int | None = None) -> int:
+    """The largest number, up to ``end``, that is paid for, as all below it are; 0: none."""
+    low, high = 0, 1
+    while end is None and is_paid(high):
+        low, high = high, 2 * high
+    if end is not None:
+        high = end + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if is_paid(middle) else (low, middle)
+    return low
 
 
 def _planned_run(experiment: str, arm: PlannedArm, seed: int, inputs: Inputs) -> PlannedRun:

@@ -25,6 +25,9 @@ LEVEL = 0.05
 
 FEW_SEEDS = 3
 
+_UNLIKE_PLANS, _UNLIKE_SECONDS = 1.05, 1.1
+"""Largest over smallest budget of the strategies, beyond which that is said."""
+
 _COARSE = 1.5
 """A plan with as many times the samples per interval that were asked for is pointed out."""
 
@@ -128,6 +131,7 @@ class Result:
             for arm in self.planned.arms
             if not 1 / _COARSE < arm.plan.samples_per_interval / arm.wanted_samples < _COARSE
         ]
+        lines += self._unlike_budgets()
         if same := [record.label for record in self.records if self._is_one(record.label)]:
             lines.append(
                 f"{', '.join(same)}: nothing in these runs depends on the seed, all seeds came to "
@@ -141,6 +145,29 @@ class Result:
             if not run.is_finished
         ]
         return [*lines, self.verdict]
+
+    def _unlike_budgets(self) -> list[str]:
+        """Where strategies were planned with unlike budgets, or came to unlike seconds."""
+        budget = self.planned.comparison.budget
+        if budget is None:
+            return []
+        lines = []
+        unit = "steps" if budget.seconds is None else "s"
+        plans = {
+            arm.label: arm.planned_seconds or arm.plan.total_steps for arm in self.planned.arms
+        }
+        if unlike := _unlike(plans, unit, _UNLIKE_PLANS):
+            lines.append(
+                f"planned with {unlike}, as an interval takes whole steps: a larger budget is "
+                "planned closer"
+            )
+        took = {r.label: r.seconds for r in self.records if r.seconds}
+        if budget.seconds is not None and (unlike := _unlike(took, "s", _UNLIKE_SECONDS)):
+            lines.append(
+                f"took {unlike} on average: seconds that are equal in the plan are not where other "
+                "work is done beside it; who took longer had the same steps as planned"
+            )
+        return lines
 
     def _is_one(self, label: str) -> bool:
         """Whether several seeds of a strategy are the same run."""
@@ -313,6 +340,15 @@ def _first_at(runs: Sequence[RunResult], level: float | None) -> Point | None:
     if level is None or not runs:
         return None
     return next((p for p in mean_curve(runs) if p.metric >= level), None)
+
+
+def _unlike(amounts: Mapping[str, float], unit: str, ratio: float) -> str | None:
+    """The smallest and the largest amount in words, where they are further apart than ``ratio``."""
+    ranked = sorted(amounts, key=amounts.__getitem__)
+    if not ranked or amounts[ranked[-1]] <= ratio * amounts[ranked[0]]:
+        return None
+    ends = (f"{amounts[label]:.4g} {unit} ({label})" for label in (ranked[0], ranked[-1]))
+    return " to ".join(ends)
 
 
 def _is_apart(record: ComparisonRow) -> bool:

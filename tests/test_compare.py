@@ -17,7 +17,7 @@ from command_line import Edco, ask_prefect
 from test_resume import KILLED
 
 from edco_core.config import load_config
-from edco_core.config_compare import comparison_of, load_comparison
+from edco_core.config_compare import BudgetSection, comparison_of, load_comparison
 from edco_core.errors import ConfigError
 from flows.compare_plan import Cost, PlannedRun, fit, plan_comparison
 from storage import open_ledger
@@ -166,6 +166,17 @@ def test_a_budget_of_steps_is_used_up_whatever_the_samples_per_interval() -> Non
         assert abs(samples - num_samples) <= num_samples / intervals
 
 
+@pytest.mark.parametrize(
+    ("batch", "num_samples", "limit"),
+    [(64, 200, 100), (16, 20, 100), (32, 34, 1000), (64, 70, 500), (10, 95, 7)],
+)
+def test_whole_steps_of_an_interval_leave_no_budget_over(
+    batch: int, num_samples: int, limit: int
+) -> None:
+    spent = cost(1.0, 0.0, batch)
+    assert spent(*fit(spent, limit, num_samples, 1000, "any")) >= 0.97 * limit
+
+
 def test_scoring_takes_training_away_from_who_pays_for_it() -> None:
     paying, free = cost(1.0, 10.0), cost(1.0, 0.0)
     few, many = (fit(each, 240, 300, 1000, "any") for each in (paying, free))
@@ -293,14 +304,15 @@ def test_models_and_sampling_are_checked_before_anything_is_run(
     assert not (edco.folder / "runs").exists()
 
 
-def unfinished(num_seeds: int, folder: Path) -> Any:
+def unfinished(num_seeds: int, folder: Path, budget: Any = None, steps: Any = (4, 4)) -> Any:
     """A comparison of which nothing has been started."""
     from flows.compare_result import read_result
 
     arms = [
         SimpleNamespace(label=label, strategy=label, config=None, plan=SimpleNamespace(
-            total_steps=4, samples_per_interval=8), wanted_samples=8)
-        for label in ("random", "edco")
+            total_steps=num_steps, samples_per_interval=8, num_intervals=2),
+            wanted_samples=8, planned_seconds=None)
+        for label, num_steps in zip(("random", "edco"), steps, strict=True)
     ]  # fmt: skip
     runs = [
         PlannedRun(f"{arm.label}-{seed}", arm.label, seed, None)  # type: ignore[arg-type]
@@ -308,7 +320,7 @@ def unfinished(num_seeds: int, folder: Path) -> Any:
         for seed in range(num_seeds)
     ]
     seeds = tuple(range(num_seeds))
-    comparison = SimpleNamespace(name="c", reference="random", seeds=seeds, budget=None)
+    comparison = SimpleNamespace(name="c", reference="random", seeds=seeds, budget=budget)
     planned: Any = SimpleNamespace(comparison=comparison, arms=arms, runs=runs, metric="m")
     return read_result(open_ledger(f"duckdb:///{folder / 'ledger.duckdb'}"), planned)
 
@@ -321,6 +333,13 @@ def test_a_table_of_nothing_finished_says_what_to_do_and_counts_no_seconds(
     assert advice in result.remarks[0]
     assert result.remarks[-1].startswith("nothing can be tested yet")
     assert {run.facts()["seconds"] for run in result.runs} == {None}
+
+
+def test_strategies_that_may_spend_unlike_budgets_are_pointed_out(tmp_path: Path) -> None:
+    budget = BudgetSection(steps=100)
+    remarks = unfinished(5, tmp_path, budget, (100, 78)).remarks
+    assert any("planned with 78 steps (edco) to 100 steps (random)" in each for each in remarks)
+    assert not any("planned with" in r for r in unfinished(5, tmp_path, budget, (100, 97)).remarks)
 
 
 def test_the_page_tells_what_all_share_from_what_one_has_for_itself() -> None:
