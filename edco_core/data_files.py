@@ -191,6 +191,12 @@ def _read_csv(path: Path, lines: Lines = None) -> Iterator[RawRow]:
             except StopIteration:
                 return
             except csv.Error as error:
+                if "unexpected end" in str(error) and reader.line_num > line:
+                    # Skipping it would skip all rows behind it, as if they were one.
+                    raise DataError(
+                        f"{path}:{line}: a quote is opened and never closed, so that all lines "
+                        f"from here to {reader.line_num} cannot be told apart. Close it."
+                    ) from error
                 where = f"lines {line} to {reader.line_num}"
                 yield line, Unreadable(f"not CSV ({error}), {where}. Check the quotes.")
                 continue
@@ -217,9 +223,13 @@ def arrow_rows(batches: Iterable[Any], lines: Lines = None) -> Iterator[RawRow]:
     first = 1
     for each in batches:
         batch = _as_written(each)
+        nested = [field.name for field in batch.schema if _has_struct(field.type)]
         try:
             if lines is None or any(first <= line < first + batch.num_rows for line in lines):
-                yield from enumerate(batch.to_pylist(), first)
+                for number, row in enumerate(batch.to_pylist(), first):
+                    for name in nested:
+                        row[name] = _without_nulls(row[name])
+                    yield number, row
         except UnicodeDecodeError:  # one row spoils its batch: find it
             for index in range(batch.num_rows):
                 try:
@@ -228,6 +238,20 @@ def arrow_rows(batches: Iterable[Any], lines: Lines = None) -> Iterator[RawRow]:
                     row = Unreadable(f"not UTF-8: {error.reason}.")
                 yield first + index, row
         first += batch.num_rows
+
+
+def _has_struct(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        return True
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    return is_list and _has_struct(kind.value_type)
+
+
+def _without_nulls(value: Any) -> Any:
+    """Without the keys that Arrow fills in, as all structs of a column have those of any."""
+    if isinstance(value, dict):
+        return {k: _without_nulls(v) for k, v in value.items() if v is not None}
+    return [_without_nulls(each) for each in value] if isinstance(value, list) else value
 
 
 def _as_written(batch: Any) -> Any:

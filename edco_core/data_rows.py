@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from json.encoder import encode_basestring
 from typing import Any, NamedTuple
@@ -137,8 +137,21 @@ class SampleReader:
             prompt_json, completion_json = encode_basestring(prompt), encode_basestring(completion)
         else:
             _check_turns(prompt, completion)
-            prompt = prompt_json = _to_text(places[0], prompt)
-            completion = completion_json = _to_text(places[1], completion)
+            if row.get("tools") and "tools" not in used:
+                raise BadRowError(
+                    "tools: definitions of tools came, and chat templates are not given any, so "
+                    "that the model would see other prompts. Expected none: write them into the "
+                    "system turn, or leave the column out."
+                )
+            prompt_json = _to_text(places[0], prompt)
+            completion_json = _to_text(places[1], completion)
+            prompt, completion = (
+                text if _is_plain(turns) else _to_text(place, turns, to_ordered_json)
+                for place, turns, text in (
+                    (places[0], prompt, prompt_json),
+                    (places[1], completion, completion_json),
+                )
+            )
         try:
             content = _hash(prompt_json, completion_json, answer)
         except UnicodeEncodeError:
@@ -280,6 +293,11 @@ def _check_turns(prompt: list[dict[str, Any]], completion: list[dict[str, Any]])
             raise BadRowError(f"{field}: only empty content came. {_NOT_EMPTY}")
 
 
+def _is_plain(turns: list[dict[str, Any]]) -> bool:
+    """Whether no order of keys could be seen by a chat template."""
+    return all(turn.keys() <= {"role", "content"} for turn in turns)
+
+
 def _metadata(fields: dict[str, Any]) -> str | None:
     if not fields:
         return None
@@ -288,12 +306,13 @@ def _metadata(fields: dict[str, Any]) -> str | None:
     return text
 
 
-def _to_text(place: _Place, value: Any) -> str:
-    """Any value as the JSON text that is stored."""
+def _to_text(place: _Place, value: Any, encode: Callable[[Any], str] | None = None) -> str:
+    """Any value as JSON text."""
+    encode = encode or to_json
     try:
-        text = to_json(value)
+        text = encode(value)
     except ValueError:  # NaN or infinity, which columnar formats hold and JSON does not
-        text = to_json(_without_nonfinite(value))
+        text = encode(_without_nonfinite(value))
     except RecursionError as error:
         raise BadRowError(f"{_named(place)}: nested too deeply. Expected plain fields.") from error
     if "\\u0000" in text and _ESCAPED_NUL.search(text):
@@ -340,13 +359,17 @@ def _default(value: Any) -> str:
     return f"<{len(value)} bytes>" if isinstance(value, bytes) else str(value)
 
 
-to_json = json.JSONEncoder(
-    ensure_ascii=False,
-    allow_nan=False,
-    sort_keys=True,
-    separators=(",", ":"),
-    default=_default,
-).encode
+to_json, to_ordered_json = (
+    json.JSONEncoder(
+        ensure_ascii=False,
+        allow_nan=False,
+        sort_keys=is_sorted,
+        separators=(",", ":"),
+        default=_default,
+    ).encode
+    for is_sorted in (True, False)
+)
+"""For the hash of a sample, whatever order keys came in; and in that order, as models see them."""
 
 
 def _hash(prompt_json: str, completion_json: str, answer: str | None) -> str:

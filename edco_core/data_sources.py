@@ -60,6 +60,10 @@ def read_rows(
             raise DataError(f"data.{split}: {source}: {name} cannot be read: {error}") from error
 
 
+_UNREAD = frozenset({".7z", ".bz2", ".lz4", ".xz", ".zip", ".zst"})
+"""Compressions that no reader takes."""
+
+
 def _parts(
     source: str, data: DataSection, split: Split
 ) -> list[tuple[str, Callable[[Lines], Iterator[RawRow]]]]:
@@ -131,6 +135,16 @@ def _find_files(source: str, path: Path, key: str) -> list[tuple[str, Path]]:
         for match in matches
         if match.is_file() and not match.name.startswith(".") and format_of(match) in READERS
     )
+    left_out = [
+        match.name
+        for match in matches
+        if match.is_file() and not match.name.startswith(".") and _is_unread(match)
+    ]
+    if left_out:
+        raise DataError(
+            f"{key}: {source}: {', '.join(sorted(left_out)[:5])} would be left out, as that format "
+            f"is not read. {allowed} Convert or move what is no data of yours, or give a glob."
+        )
     if not files:
         there = sorted(m.name for m in matches if not m.name.startswith("."))[:10]
         raise DataError(
@@ -141,12 +155,21 @@ def _find_files(source: str, path: Path, key: str) -> list[tuple[str, Path]]:
     return [(_text_name(str(file.relative_to(root))), file) for file in files]
 
 
+def _is_unread(file: Path) -> bool:
+    """Whether it is data that no reader takes."""
+    is_packed = file.suffix in _UNREAD and format_of(file.with_suffix("")) in READERS
+    return is_packed or file.suffix == ".tsv"
+
+
 def _refuse_subfolders(source: str, folder: Path, key: str) -> None:
     """DataError for data files in subfolders beside those that a folder stands for."""
     inside = sorted(
         file
-        for file in folder.glob("[!.]*/*")
-        if file.is_file() and not file.name.startswith(".") and format_of(file) in READERS
+        for file in folder.rglob("*")
+        if file.parent != folder
+        and format_of(file) in READERS
+        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+        and file.is_file()
     )
     at_top = any(file.is_file() and format_of(file) in READERS for file in folder.iterdir())
     if inside and at_top:

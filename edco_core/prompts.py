@@ -11,11 +11,15 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow.compute as pc
 from jinja2 import TemplateError
 
 from edco_core.errors import DataError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from datasets import Dataset
     from numpy.typing import NDArray
     from transformers import PreTrainedTokenizerBase
 
@@ -26,6 +30,8 @@ if TYPE_CHECKING:
 Message = dict[str, str]
 _CHUNK = 10_000
 """Prompts tokenised at a time."""
+_TRIED = 200
+"""Samples rendered beforehand, of each kind."""
 
 QUICK_ANSWER_TEMPLATES = {
     "en": (
@@ -55,14 +61,24 @@ def quick_answer_template(setting: bool | str, *, is_chat: bool) -> str | None:
     )
 
 
-def check_chat_template(pool: Pool, tokenizer: PreTrainedTokenizerBase) -> None:
+def check_chat_template(
+    pool: Pool, tokenizer: PreTrainedTokenizerBase, *, with_completions: bool = False
+) -> None:
     """Raise DataError when the tokenizer cannot render the pool's conversations.
 
-    Of a large pool only the first samples are rendered.
+    Of a large pool only some samples are rendered: the first, and some of each kind of turn that
+    templates are known to refuse.  ``with_completions``: as they are trained on.
     """
     if tokenizer.chat_template:
-        head = dataclasses.replace(pool, table=pool.table.slice(0, 200))
-        prompt_token_ids(head, tokenizer)
+        prompts = pool.table.column("prompt")
+        found = set(range(min(len(pool), _TRIED)))
+        for role in ("system", "developer", "tool") if pool.conversational else ():
+            has_one = pc.match_substring(prompts, f'"role":"{role}"')
+            found |= set(pc.indices_nonzero(has_one).slice(0, _TRIED).to_pylist())
+        some = dataclasses.replace(pool, table=pool.table.take(sorted(found)))
+        prompt_token_ids(some, tokenizer)
+        if with_completions:
+            reference_token_ids(some, tokenizer)
     if pool.conversational and not tokenizer.chat_template:
         raise DataError(
             f"{pool.source}: the samples are conversations, but the tokenizer has no chat "
@@ -86,6 +102,29 @@ def training_rows(pool: Pool, tokenizer: PreTrainedTokenizerBase) -> dict[str, l
             "completion": [[{"role": "assistant", "content": c.strip()}] for c in completions],
         }
     return {"prompt": prompts, "completion": completions}
+
+
+def training_dataset(
+    pool: Pool, tokenizer: PreTrainedTokenizerBase, columns: Sequence[str]
+) -> Dataset:
+    """Columns of ``training_rows`` and ``ordinal``, as TRL takes them.
+
+    Messages with more than role and content, such as tool calls, are held as JSON: Arrow would give
+    each call the argument names of all others.
+    """
+    from datasets import Dataset, Features, Json, List, Value
+
+    rows = training_rows(pool, tokenizer)
+    rows = {name: rows[name] for name in columns} | {"ordinal": list(range(len(pool)))}
+    is_plain = all(
+        isinstance(value, str) or all(turn.keys() <= {"role", "content"} for turn in value)
+        for name in columns
+        for value in rows[name]
+    )
+    if is_plain:
+        return Dataset.from_dict(rows)
+    features = {**{name: List(Json()) for name in columns}, "ordinal": Value("int64")}
+    return Dataset.from_dict(rows, features=Features(features))
 
 
 def prompt_token_ids(
@@ -148,12 +187,17 @@ def _render(
             tokenize=True,
             return_dict=True,
         )
-    except TemplateError as error:  # such as: no system role, roles must alternate
-        raise DataError(
-            f"{pool.source}: the model's chat template refuses a conversation ({error}). Change "
-            "the turns of the data, or use another model."
-        ) from error
+    except TemplateError as error:
+        raise template_refuses(pool, error) from error
     return list(rendered["input_ids"])
+
+
+def template_refuses(pool: Pool, error: TemplateError) -> DataError:
+    """What to say of a chat template that wants no system role, say, or roles that alternate."""
+    return DataError(
+        f"{pool.source}: the model's chat template refuses a conversation ({error}). Change the "
+        "turns of the data, or use another model."
+    )
 
 
 def reference_token_ids(

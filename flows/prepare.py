@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow.compute as pc
+
 from edco_core.config import Config, GrpoSection, parse_config
 from edco_core.config_curriculum import check_categories
 from edco_core.config_guard import check_room
@@ -22,6 +24,7 @@ from edco_core.data import load_pool
 from edco_core.errors import ConfigError, InputError, NotFoundError, RunExistsError
 from edco_core.records import Pool, RunSpec
 from edco_core.rewards import check_fields, needed_fields
+from flows.display import say
 from flows.lineage import Parent, with_parent
 from storage import db_current, open_ledger, queries
 from storage.engine import Database
@@ -91,9 +94,10 @@ def complete(inputs: Inputs) -> Prepared:
     check_engine(config.scoring)
     # The folder that 'run:…' stands for may not have been made yet; its tokenizer is the base's.
     tokenizer = check_model(inputs.parent.base if inputs.parent else config.model)
-    for pool in (inputs.pool, inputs.eval_pool):
-        if pool is not None:
-            check_chat_template(pool, tokenizer)
+    is_sft = not isinstance(config.training, GrpoSection)
+    check_chat_template(inputs.pool, tokenizer, with_completions=is_sft)
+    if inputs.eval_pool is not None:
+        check_chat_template(inputs.eval_pool, tokenizer)
     if inputs.parent is None:
         config = config.model_copy(update={"model": pinned(config.model)})
     return Prepared(config, inputs.pool, inputs.eval_pool, plan, inputs.parent)
@@ -153,7 +157,26 @@ def load_pools(config: Config) -> tuple[Pool, Pool | None]:
     needs = needed_fields(metric)
     eval_pool = load_pool(config.data.eval, config.data, split="eval", needs=needs)
     check_fields(metric, eval_pool, "evaluation.metric")
+    _tell_of_shared(pool, eval_pool)
     return pool, eval_pool
+
+
+_told_of: set[tuple[str, str]] = set()
+
+
+def _tell_of_shared(pool: Pool, eval_pool: Pool) -> None:
+    """What is measured on samples that are trained on says little; told once in a process."""
+    which = (pool.fingerprint, eval_pool.fingerprint)
+    if which in _told_of:
+        return
+    _told_of.add(which)
+    hashes = [each.table.column("content_hash") for each in (eval_pool, pool)]
+    num_shared = pc.sum(pc.is_in(hashes[0], value_set=hashes[1])).as_py() or 0
+    if num_shared:
+        say(
+            f"{num_shared} of the {len(eval_pool)} samples of data.eval are in data.train, too: "
+            "what is measured on them is not what the model does with new ones"
+        )
 
 
 def load_training_pool(config: Config) -> Pool:

@@ -166,11 +166,56 @@ def test_files_in_subfolders_beside_those_of_a_folder_are_not_left_out_without_a
     write: Write, tmp_path: Path
 ) -> None:
     write(PLAIN[1:], "d/a.jsonl")
-    write(PLAIN[:1], "d/x/b.jsonl")
-    with pytest.raises(DataError, match=r"such as x/b\.jsonl.*\*\*/\*\.jsonl") as raised:
+    write(PLAIN[:1], "d/x/y/b.jsonl")
+    with pytest.raises(DataError, match=r"such as x/y/b\.jsonl.*\*\*/\*\.jsonl") as raised:
         load(tmp_path / "d")
     assert str(raised.value).endswith(f"data.train={tmp_path / 'd' / '*.jsonl'}")
     assert len(load(tmp_path / "d" / "*.jsonl")) == len(PLAIN[1:])
+
+
+@pytest.mark.parametrize("name", ["b.jsonl.zst", "b.csv.bz2", "b.tsv"])
+def test_files_of_a_folder_in_a_format_that_is_not_read_are_named(
+    write: Write, tmp_path: Path, name: str
+) -> None:
+    write(PLAIN, "d/a.jsonl")
+    write(b"", f"d/{name}")
+    with pytest.raises(DataError, match=rf"{name} would be left out"):
+        load(tmp_path / "d")
+    assert len(load(tmp_path / "d" / "*.jsonl")) == len(PLAIN)
+
+
+CALLS = [
+    {"role": "assistant", "content": "", "tool_calls": [
+        {"function": {"name": name, "arguments": arguments}}]}
+    for name, arguments in (("f", {"query": "x", "limit": 3}), ("g", {"city": "Paris"}))
+]  # fmt: skip
+
+
+def test_a_tool_call_keeps_the_order_of_its_arguments_and_its_id_does_not_know_it(
+    write: Write,
+) -> None:
+    turned = {**CALLS[0], "tool_calls": [{"function": {
+        "name": "f", "arguments": {"limit": 3, "query": "x"}}}]}  # fmt: skip
+    rows = [{"prompt": [USER, call], "completion": [FOUR]} for call in (CALLS[0], turned)]
+    first, second = (only(load(write([row], f"{i}.jsonl"))) for i, row in enumerate(rows))
+    assert '"arguments":{"query":"x","limit":3}' in first["prompt"]
+    assert '"arguments":{"limit":3,"query":"x"}' in second["prompt"]
+    assert first["sample_id"] == second["sample_id"]
+
+
+def test_tool_calls_are_the_same_samples_in_every_format(write: Write, tmp_path: Path) -> None:
+    rows = [{"prompt": [USER, call], "completion": [FOUR]} for call in CALLS]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")  # fills nulls in
+    pools = [load(tmp_path / "a.parquet"), load(write(rows))]
+    assert pools[0].fingerprint == pools[1].fingerprint
+    assert pools[0].table["prompt"].equals(pools[1].table["prompt"])
+
+
+def test_definitions_of_tools_are_refused_as_no_model_would_see_them(write: Write) -> None:
+    row = {**CHAT, "tools": [{"type": "function", "function": {"name": "f"}}]}
+    with pytest.raises(DataError, match="tools: definitions of tools came"):
+        load(write([row]))
+    assert len(load(write([{**CHAT, "tools": None}]))) == 1
 
 
 def test_a_glob_reaches_into_folders(write: Write, tmp_path: Path) -> None:
@@ -595,7 +640,7 @@ CSV_FAULTS = {
     "empty cell": (b"p,\n", r"a\.csv:3: completion: missing"),
     "UTF-8": (b"p\xff,c\n", r"a\.csv:3: prompt: '\\udcff' came\. Expected Unicode text in UTF-8"),
     "after quote": (b'"p" x,c\n', r"a\.csv:3: not CSV"),
-    "open quote": (b'"p,c\n\n', r"a\.csv:3: not CSV .*lines 3 to 4\. Check the quotes"),
+    "open quote": (b'"p,c', r"a\.csv:3: not CSV .*lines 3 to 3\. Check the quotes"),
 }
 
 
@@ -606,6 +651,13 @@ def test_a_bad_csv_row_is_named_by_its_line(write: Write, kind: str) -> None:
     with pytest.raises(DataError, match=problem):
         load(path)
     assert len(load(path, on_bad_rows="skip")) == 1
+
+
+def test_a_quote_that_is_never_closed_is_not_one_row_to_be_skipped(write: Write) -> None:
+    path = write(b'prompt,completion\na,b\n"c,d\n' + b"e,f\n" * 100, "a.csv")
+    for on_bad_rows in ("error", "skip"):
+        with pytest.raises(DataError, match=r"a\.csv:3: a quote is opened .* to 103 .* Close it"):
+            load(path, on_bad_rows=on_bad_rows)
 
 
 def test_a_csv_cell_may_be_longer_than_the_csv_module_s_limit(write: Write) -> None:

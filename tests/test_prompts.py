@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ from edco_core.prompts import (
 from edco_core.records import Pool
 
 CHAT_TEMPLATE = (
-    "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}<eos>\n{% endfor %}"
+    "{% for m in messages %}<|{{ m['role'] }}|>{{ m['content'] }}"
+    "{% for c in m.tool_calls or [] %}<call>{{ c.function.arguments | tojson }}{% endfor %}"
+    "<eos>\n{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 
@@ -41,6 +44,21 @@ CHAT = [
     }
     for i in range(3)
 ]
+
+
+CALLS = [
+    {
+        "messages": [
+            {"role": "user", "content": f"ask {i}"},
+            {"role": "assistant", "content": "", "tool_calls": [
+                {"function": {"name": "f", "arguments": arguments}}]},
+            {"role": "tool", "content": "found"},
+            {"role": "assistant", "content": f"it is {i}"},
+        ]
+    }
+    for i, arguments in enumerate([{"query": "x", "limit": 3}, {"city": "Paris"}, {"city": [1]}])
+]  # fmt: skip
+"""Calls with unlike arguments, and with unlike types of one."""
 
 
 def pool_of(rows: list[dict[str, Any]], folder: Path) -> Pool:
@@ -139,6 +157,62 @@ def test_auto_asks_only_models_that_get_conversations() -> None:
     assert quick_answer_template("auto", is_chat=True) == quick_answer_template(True, is_chat=True)
 
 
+ALTERNATING = (
+    "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('roles must alternate') }}{% endif %}{{ m.content }}<eos>\n{% endfor %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("turns", "with_completions", "is_refused"),
+    [
+        (["system", "user", "assistant"], False, True),  # far behind those that come first
+        (["user", "assistant", "assistant"], True, True),  # refused as a whole
+        (["user", "assistant", "assistant"], False, False),  # reinforcement learning reads prompts
+    ],
+)
+def test_conversations_that_a_template_refuses_are_found_before_anything_is_trained(
+    tiny_model: Path, tmp_path: Path, turns: list[str], with_completions: bool, is_refused: bool
+) -> None:
+    tokenizer = load_tokenizer(ModelSection(name_or_path=str(tiny_model)))
+    tokenizer.chat_template = ALTERNATING
+    good = [
+        {"sample_id": f"a{i:03}", "messages": [{"role": "user", "content": f"q{i}"},
+                                               {"role": "assistant", "content": "a"}]}
+        for i in range(300 if turns[0] == "system" else 0)
+    ]  # fmt: skip
+    bad = [{"role": role, "content": role} for role in turns]
+    pool = pool_of([*good, {"sample_id": "z", "messages": bad}], tmp_path)
+    with pytest.raises(DataError, match="must alternate") if is_refused else nullcontext():
+        check_chat_template(pool, tokenizer, with_completions=with_completions)
+
+
+def test_a_template_that_refuses_in_training_is_no_traceback(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model, model)
+    tokenizer = load_tokenizer(ModelSection(name_or_path=str(tiny_model)))
+    tokenizer.chat_template = ALTERNATING
+    tokenizer.save_pretrained(model)
+    rows = [{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"},
+                          {"role": "assistant", "content": "b"}]}]  # fmt: skip
+    settings = SftSection(args={"per_device_train_batch_size": 1})
+    loop = Loop(model, pool_of(rows, tmp_path), tmp_path / "run", settings, LoraSection(r=1))
+    with pytest.raises(DataError, match="must alternate"):
+        loop.train(0, loop.start())
+
+
+def test_samples_that_are_cut_are_told_of(
+    tiny_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = SftSection(args={"per_device_train_batch_size": SAMPLES, "max_length": 24})
+    rows = [{"prompt": "a", "completion": " " + "word " * length} for length in (1, 2, 60)]
+    loop = Loop(tiny_model, pool_of(rows, tmp_path), tmp_path / "run", settings, LoraSection(r=1))
+    loop.train(0, loop.start())
+    assert "1 of 3 samples fill training.args.max_length 24" in caplog.text
+
+
 def test_conversations_need_a_template(tiny_model: Path, chat_model: Path, tmp_path: Path) -> None:
     pool = pool_of(CHAT, tmp_path)
     tokenizer = load_tokenizer(ModelSection(name_or_path=str(tiny_model)))
@@ -148,12 +222,13 @@ def test_conversations_need_a_template(tiny_model: Path, chat_model: Path, tmp_p
     check_chat_template(pool_of(PLAIN, tmp_path), tokenizer)
 
 
-@pytest.mark.parametrize("kind", ["plain", "plain rows, chat model", "conversations"])
+@pytest.mark.parametrize("kind", ["plain", "plain rows, chat model", "conversations", "calls"])
 def test_scoring_asks_exactly_what_training_conditions_on(
     kind: str, tiny_model: Path, chat_model: Path, tmp_path: Path
 ) -> None:
     """The scored prompt, token by token, is what precedes the first token with a loss in TRL."""
-    rows = CHAT if kind == "conversations" else [*PLAIN, *log_rows(20, seed=5)]
+    known = {"conversations": CHAT, "calls": CALLS}
+    rows = known.get(kind) or [*PLAIN, *log_rows(20, seed=5)]
     model = tiny_model if kind == "plain" else chat_model
     pool = pool_of(rows, tmp_path)
     settings = SftSection(args={"per_device_train_batch_size": SAMPLES})

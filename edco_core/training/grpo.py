@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
 from edco_core.config import GrpoSection
 from edco_core.errors import ConfigError
 from edco_core.positions import check_positions, num_positions
-from edco_core.prompts import prompt_token_ids, training_rows
+from edco_core.prompts import prompt_token_ids, training_dataset
 from edco_core.records import STAGES, Checkpoint, TrainingOutcome, TrainingStep
 from edco_core.rewards import Questions, build_rewards
 from edco_core.training.answers import Answers, Batch, StepAnswers
@@ -68,12 +67,9 @@ class GrpoTrainer(IntervalTrainer[GrpoSection]):
         """Try the training arguments on the model, once per run."""
         if self._rows is not None:
             return
-        rows = training_rows(self._pool, self._host.tokenizer)
         self._questions = Questions(self._pool)
         self._rewards = build_rewards(self._settings.rewards, cache_dir=self._run_dir)
-        self._rows = Dataset.from_dict(
-            {"prompt": rows["prompt"], "ordinal": range(len(self._pool))}
-        )
+        self._rows = training_dataset(self._pool, self._host.tokenizer, ("prompt",))
         if not (self._run_dir / "checkpoints").exists():
             self._try_args()
 

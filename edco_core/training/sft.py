@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow.compute as pc
-from datasets import Dataset, load_from_disk
+from datasets import load_from_disk
+from jinja2 import TemplateError
 from trl import SFTConfig, SFTTrainer
 
 from edco_core.config import SftSection
 from edco_core.errors import ConfigError, DataError
 from edco_core.positions import check_positions, num_positions
-from edco_core.prompts import training_rows
+from edco_core.prompts import template_refuses, training_dataset
 from edco_core.records import Checkpoint, TrainingOutcome, TrainingStep
 from edco_core.training.interval import (
     IntervalTrainer,
@@ -27,6 +30,9 @@ from edco_core.training.interval import (
 
 if TYPE_CHECKING:
     from edco_core.records import Ints, Known
+
+
+logger = logging.getLogger(__name__)
 
 
 class SftTrainer(IntervalTrainer[SftSection]):
@@ -109,12 +115,7 @@ class SftTrainer(IntervalTrainer[SftSection]):
             max_steps=self._plan.total_steps,
             seed=self._seed,
         )
-        raw = Dataset.from_dict(
-            {
-                **training_rows(self._pool, self._host.tokenizer),
-                "ordinal": range(len(self._pool)),
-            }
-        )
+        raw = training_dataset(self._pool, self._host.tokenizer, ("prompt", "completion"))
         self._host.load_base()
         with self._host.lent_for_training() as model:
             try:
@@ -123,11 +124,14 @@ class SftTrainer(IntervalTrainer[SftSection]):
                     model=model, args=args, train_dataset=raw, processing_class=self._host.tokenizer
                 )
                 trainer.create_optimizer_and_scheduler(num_training_steps=args.max_steps)
+            except TemplateError as error:
+                raise template_refuses(self._pool, error) from error
             except (TypeError, ValueError, ImportError, RuntimeError) as error:
                 raise ConfigError(f"training.args: {error}") from error
             prepared = trainer.train_dataset
             del trainer
         self._refuse_dropped(prepared["ordinal"], args)
+        self._tell_of_cut(prepared["input_ids"], args)
         if num_positions(self._host.model) is not None:
             # Of a generated answer the last token is not read; here it is.
             num_tokens = [len(ids) + 1 for ids in prepared["input_ids"]]
@@ -139,6 +143,18 @@ class SftTrainer(IntervalTrainer[SftSection]):
         shutil.rmtree(temporary, ignore_errors=True)
         prepared.select_columns(["input_ids", "labels"]).save_to_disk(str(temporary))
         temporary.replace(folder)
+
+    def _tell_of_cut(self, input_ids: Sequence[Sequence[int]], args: SFTConfig) -> None:
+        """TRL cuts without a word, and of what is cut the end is never learned."""
+        if args.max_length is None:
+            return
+        num_full = sum(len(ids) >= args.max_length for ids in input_ids)
+        if num_full:
+            logger.warning(
+                "%d of %d samples fill training.args.max_length %d; what they have beyond is cut, "
+                "and the end of such an answer not learned. Raise it to train on all of them.",
+                num_full, len(self._pool), args.max_length,
+            )  # fmt: skip
 
     def _refuse_dropped(self, kept: list[int], args: SFTConfig) -> None:
         dropped = sorted(set(range(len(self._pool))) - set(kept))
