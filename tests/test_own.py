@@ -12,32 +12,10 @@ import pytest
 import yaml
 from command_line import Edco
 
-MODULE = '''
-import numpy as np
-from edco_core.curriculum import Explanation, Strategy
-from edco_core.records import Selection
-from edco_core.scoring import Scorer
-from edco_core.scoring.base import as_shard
-
-
-class Shortest(Strategy):
-    """The lowest scores, easy first, after the first ``skip``."""
-
-    def choose(self, evidence, num_samples, rng):
-        scores = evidence.scores
-        skip = self.settings.args.get("skip", 0)
-        ranks = np.empty(len(scores), np.int64)
-        ranks[np.argsort(-scores, kind="stable")] = np.arange(1, len(scores) + 1)
-        chosen = np.argsort(scores, kind="stable")[skip : skip + num_samples]
-        return Selection(
-            chosen, scores[chosen], ranks[chosen], None, "shortest", float(scores[chosen].min()),
-            facts={"skip": skip},
-        )
-
-    @classmethod
-    def explain(cls, facts, sample):
-        return Explanation(f"short, {facts['skip']} skipped" if sample.is_selected else "long")
-
+EXAMPLE = (Path(__file__).parents[1] / "examples" / "mine.py").read_text(encoding="utf-8")
+MODULE = (
+    EXAMPLE
+    + """
 
 class Twice(Shortest):
     def choose(self, evidence, num_samples, rng):
@@ -46,25 +24,14 @@ class Twice(Shortest):
         return made
 
 
-class PromptLength(Scorer):
-    """Characters of the prompt."""
-
-    def _num_tokens(self):
-        return np.ones(len(self._pool), np.int64)
-
-    def _score_batch(self, ordinals, interval):
-        prompts = self._pool.table.column("prompt").take(ordinals).to_pylist()
-        lengths = np.array([len(prompt) for prompt in prompts], np.float64)
-        return as_shard(ordinals, lengths, np.ones(len(ordinals), np.int64))
-
-
 class Unfinished(Scorer):
     def _num_tokens(self):
-        return np.ones(len(self._pool), np.int64)
+        return np.ones(len(self.pool), np.int64)
 
 
 not_a_class = 3
-'''
+"""
+)
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from edco_core.curriculum.base import (
     Strategy,
     derive_generator,
     generator_from,
+    selection_of,
 )
 from edco_core.curriculum.campus import CampusStrategy
 from edco_core.curriculum.cures import CuresStrategy
@@ -116,5 +117,6 @@ __all__ = [
     "choose_curriculum",
     "derive_generator",
     "generator_from",
+    "selection_of",
     "strategy_class",
 ]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edco_core.own import load_class
-from edco_core.scoring.base import Scorer
+from edco_core.scoring.base import Scorer, as_shard
 from edco_core.scoring.full_entropy import FullEntropyScorer
 from edco_core.scoring.loss import LossScorer, PerplexityScorer
 from edco_core.scoring.pass_rate import PassRateScorer
@@ -50,4 +50,4 @@ def check_engine(settings: Any) -> None:
         check_vllm(settings)
 
 
-__all__ = ["SCORERS", "Scorer", "build_scorer", "check_engine"]
+__all__ = ["SCORERS", "Scorer", "as_shard", "build_scorer", "check_engine"]

@@ -37,23 +37,23 @@ class AnswerEntropyScorer(Scorer[SettingsT]):
 
     @cached_property
     def _prompts(self) -> list[TokenIds]:
-        is_chat = self.settings.chat_template and bool(self._host.tokenizer.chat_template)
+        is_chat = self.settings.chat_template and bool(self.host.tokenizer.chat_template)
         return prompt_token_ids(
-            self._pool,
-            self._host.tokenizer,
+            self.pool,
+            self.host.tokenizer,
             template=quick_answer_template(self.settings.quick_answer, is_chat=is_chat),
             chat_template=self.settings.chat_template,
         )
 
     @cached_property
     def _prefix(self) -> PrefixCache:
-        return PrefixCache(self._prompts, self._host)
+        return PrefixCache(self._prompts, self.host)
 
     @cached_property
     def _vllm(self) -> VllmEngine:
         every = max(1, len(self._prompts) // NUM_CANARIES)
         return VllmEngine(
-            self.settings, self._host, self._prompts[::every][:NUM_CANARIES],
+            self.settings, self.host, self._prompts[::every][:NUM_CANARIES],
             max_new_tokens=self._max_new_tokens,
         )  # fmt: skip
 
@@ -89,7 +89,7 @@ class AnswerEntropyScorer(Scorer[SettingsT]):
             seeds = [draw_seed(self._seed, interval, i) if is_drawn else None for i in ordinals]
             return self._vllm.decode([self._prompts[i] for i in ordinals], seeds)
         num_tokens = [len(self._prompts[ordinal]) + self._max_new_tokens for ordinal in ordinals]
-        check_positions(self._host, self._pool, ordinals, num_tokens)
+        check_positions(self.host, self.pool, ordinals, num_tokens)
         shared = self._prefix.get()
         skip = 0 if shared is None else len(shared)
         drawing = None
@@ -99,11 +99,11 @@ class AnswerEntropyScorer(Scorer[SettingsT]):
                 temperature=settings.temperature or 1.0, top_p=settings.top_p or 1.0,
             )  # fmt: skip
         return decode(
-            self._host.model_for_inference(),
+            self.host.model_for_inference(),
             [self._prompts[ordinal][skip:] for ordinal in ordinals],
             max_new_tokens=self._max_new_tokens,
-            pad_token_id=self._host.pad_token_id,
-            eos_token_ids=self._host.eos_token_ids,
+            pad_token_id=self.host.pad_token_id,
+            eos_token_ids=self.host.eos_token_ids,
             entropy=entropy_function(settings.k, settings.unit),
             drawing=drawing,
             shared=shared,

@@ -58,7 +58,7 @@ class Answering:
         max_new_tokens: int,
         cache_dir: Path | None,
     ) -> None:
-        self._host, self._pool = host, pool
+        self.host, self.pool = host, pool
         self._max_new_tokens = max_new_tokens
         self._prompts = prompt_token_ids(pool, host.tokenizer)
         self._questions = Questions(pool)
@@ -89,10 +89,10 @@ class Answering:
         return self._answer(ordinals, drawing)
 
     def _answer(self, ordinals: Sequence[int], drawing: Drawing | None) -> Judged:
-        host = self._host
+        host = self.host
         prompts = [self._prompts[ordinal] for ordinal in ordinals]
         num_tokens = [len(prompt) + self._max_new_tokens for prompt in prompts]
-        check_positions(host, self._pool, ordinals, num_tokens)
+        check_positions(host, self.pool, ordinals, num_tokens)
         decoded = decode(
             host.model_for_inference(),
             prompts,

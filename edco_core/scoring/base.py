@@ -38,10 +38,13 @@ class Scorer(ABC, Generic[SettingsT]):
         seed: int,
         cache_dir: Path | None = None,
     ) -> None:
-        """``cache_dir`` is the run's own folder, for what a judge said; None: nothing is kept."""
+        """``pool`` holds the samples (``pool.table``), ``host`` model and tokenizer.
+
+        ``cache_dir`` is the run's own folder, for what a judge said; None: nothing is kept.
+        """
         self.settings = settings
-        self._pool = pool
-        self._host = host
+        self.pool = pool
+        self.host = host
         self._seed = seed
         self._cache_dir = cache_dir
         self._memory = MemoryLimit()
@@ -78,7 +81,7 @@ class Scorer(ABC, Generic[SettingsT]):
         """
         wanted = np.unique(wanted)
         missing = np.setdiff1d(wanted, already_scored)
-        is_missing = np.zeros(len(self._pool), dtype=bool)
+        is_missing = np.zeros(len(self.pool), dtype=bool)
         is_missing[missing] = True
         num_done = len(wanted) - len(missing)
         lengths = self._num_tokens()[wanted]

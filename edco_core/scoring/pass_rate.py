@@ -29,8 +29,8 @@ class PassRateScorer(Scorer[PassRateSection]):
     def _answering(self) -> Answering:
         settings = self.settings
         return Answering(
-            self._pool,
-            self._host,
+            self.pool,
+            self.host,
             settings.metric,
             max_new_tokens=settings.max_new_tokens,
             cache_dir=self._cache_dir,

@@ -34,7 +34,7 @@ class ReferenceScorer(Scorer[SettingsT]):
     @cached_property
     def _references(self) -> tuple[list[TokenIds], list[TokenIds]]:
         """Prompts and completions in ordinal order."""
-        prompts, completions = reference_token_ids(self._pool, self._host.tokenizer)
+        prompts, completions = reference_token_ids(self.pool, self.host.tokenizer)
         if self._max_tokens is not None:
             completions = [completion[: self._max_tokens] for completion in completions]
         return prompts, completions
@@ -43,13 +43,13 @@ class ReferenceScorer(Scorer[SettingsT]):
         """See ``read_completions``."""
         prompts, completions = ([part[i] for i in ordinals] for part in self._references)
         num_tokens = [len(p) + len(c) for p, c in zip(prompts, completions, strict=True)]
-        check_positions(self._host, self._pool, ordinals, num_tokens)
+        check_positions(self.host, self.pool, ordinals, num_tokens)
         return read_completions(
-            self._host.model_for_inference(),
+            self.host.model_for_inference(),
             prompts,
             completions,
             measure,
-            pad_token_id=self._host.pad_token_id,
+            pad_token_id=self.host.pad_token_id,
         )
 
     def _num_tokens(self) -> Ints:

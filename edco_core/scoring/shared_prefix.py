@@ -45,7 +45,7 @@ class PrefixCache:
 
     def __init__(self, prompts: Sequence[TokenIds], host: ModelHost) -> None:
         self._token_ids = common_beginning(prompts)
-        self._host = host
+        self.host = host
         self._version: int | None = None
         self._shared: SharedPrefix | None = None
 
@@ -53,14 +53,14 @@ class PrefixCache:
         """None where nothing worth it is shared, or the model keeps more than keys and values."""
         if len(self._token_ids) < _MIN_TOKENS:
             return None
-        if self._version != self._host.weights_version:
+        if self._version != self.host.weights_version:
             self._shared = self._read()
-            self._version = self._host.weights_version
+            self._version = self.host.weights_version
         return self._shared
 
     @torch.inference_mode()
     def _read(self) -> SharedPrefix | None:
-        model = self._host.model_for_inference()
+        model = self.host.model_for_inference()
         cache = DynamicCache(config=model.config)
         ids = torch.as_tensor(self._token_ids, dtype=torch.long, device=model.device)[None]
         model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)

@@ -81,7 +81,7 @@ class VllmEngine:
     ) -> None:  # fmt: skip
         """``canaries`` are prompts of the pool, ``NUM_CANARIES`` at most."""
         self._settings = settings
-        self._host = host
+        self.host = host
         self._canaries = canaries
         self._max_new_tokens = max_new_tokens
         self._python = check_vllm(settings)
@@ -121,28 +121,28 @@ class VllmEngine:
             self._worker = None
 
     def _follow_weights(self) -> None:
-        if self._version == self._host.weights_version and self._connection is not None:
+        if self._version == self.host.weights_version and self._connection is not None:
             return
-        model = self._host.model_for_inference()
-        folder = self._folder / f"weights-{self._host.weights_version}"
+        model = self.host.model_for_inference()
+        folder = self._folder / f"weights-{self.host.weights_version}"
         is_adapter = hasattr(model, "peft_config")
-        if is_adapter or self._host.settings.peft is None:
+        if is_adapter or self.host.settings.peft is None:
             model.save_pretrained(str(folder))
         if is_adapter:
-            self._adapter = (folder.name, self._host.weights_version + 1, str(folder))
+            self._adapter = (folder.name, self.host.weights_version + 1, str(folder))
         elif folder.is_dir():  # all weights: an engine cannot change those
-            self._host.tokenizer.save_pretrained(str(folder))
+            self.host.tokenizer.save_pretrained(str(folder))
             self._end_worker()
         if self._connection is None:
             self._start(str(folder) if folder.is_dir() and not is_adapter else None)
         self._check_canaries()
-        self._version = self._host.weights_version
+        self._version = self.host.weights_version
         for old in self._folder.iterdir():
             if old != folder:
                 shutil.rmtree(old, ignore_errors=True)
 
     def _start(self, folder: str | None) -> None:
-        settings = self._host.settings
+        settings = self.host.settings
         ours, theirs = socket.socketpair()
         self._worker = subprocess.Popen(
             [self._python, str(Path(__file__).with_name("vllm_worker.py")), str(theirs.fileno())],
@@ -157,13 +157,13 @@ class VllmEngine:
             "model": folder or settings.name_or_path,
             "revision": None if folder else settings.revision,
             "trust_remote_code": settings.trust_remote_code,
-            "dtype": str(self._host.model.dtype).removeprefix("torch."),
+            "dtype": str(self.host.model.dtype).removeprefix("torch."),
         }
-        if self._host.device.type == "cuda":
+        if self.host.device.type == "cuda":
             # The model that is trained lives on the same device.
             args |= {"gpu_memory_utilization": 0.4, "enable_sleep_mode": True}
         if self._adapter is not None:
-            args |= {"enable_lora": True, "max_lora_rank": _rank(self._host)}
+            args |= {"enable_lora": True, "max_lora_rank": _rank(self.host)}
         first = {
             "k": self._settings.k,
             "unit": self._settings.unit,
@@ -183,12 +183,12 @@ class VllmEngine:
                 "max_new_tokens": max_new_tokens,
                 "temperature": (self._settings.temperature or 1.0) if is_drawn else 0.0,
                 "top_p": (self._settings.top_p or 1.0) if is_drawn else 1.0,
-                "eos_token_ids": sorted(self._host.eos_token_ids),
+                "eos_token_ids": sorted(self.host.eos_token_ids),
                 "adapter": self._adapter,
             }
         )
         lengths = np.array([len(ids) for ids in answer["tokens"]], np.int64)
-        tokens = np.full((len(prompts), int(lengths.max())), self._host.pad_token_id, np.int64)
+        tokens = np.full((len(prompts), int(lengths.max())), self.host.pad_token_id, np.int64)
         entropies = np.zeros(tokens.shape)
         for row, (ids, values) in enumerate(
             zip(answer["tokens"], answer["entropies"], strict=True)
@@ -204,7 +204,7 @@ class VllmEngine:
 
     def _check_canaries(self) -> None:
         """Raise ModelError where the engine does not have the host's weights."""
-        host = self._host
+        host = self.host
         entropy = entropy_function(self._settings.k, self._settings.unit)
         ours = decode(
             host.model_for_inference(), self._canaries, max_new_tokens=1,
