@@ -92,7 +92,8 @@ class SampleReader:
             if column in self._unseen and self._seen:
                 raise DataError(
                     f"data.columns.{field}: no column '{column}' in {source}. "
-                    f"Columns there are: {_names(self._seen)}.{nearest(column, self._seen)}"
+                    f"Columns there are: {_names(self._seen)}.{nearest(column, self._seen)} "
+                    "(data.columns holds for data.train and data.eval alike.)"
                 )
 
     def read(self, row: Any) -> Sample:

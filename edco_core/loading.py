@@ -7,7 +7,6 @@ reading commands never come here.
 from __future__ import annotations
 
 import gc
-import hashlib
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
+from edco_core.base_model import base_folder, explain_loading, refuse_missing_folder
 from edco_core.checkpoints import verify, weights_sha256
 from edco_core.config import LoraSection, ModelSection
 from edco_core.errors import ModelError
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 transformers_logging.disable_progress_bar()
 
 _WEIGHTS = ("model*.safetensors", "pytorch_model*.bin")
-_MIB = 2**20
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -193,10 +192,10 @@ def load_tokenizer(settings: ModelSection) -> PreTrainedTokenizerBase:
             name, revision=settings.revision, trust_remote_code=settings.trust_remote_code
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
-        raise ModelError(_explain_loading(name, "tokenizer", error)) from error
+        raise ModelError(explain_loading(name, "tokenizer", error)) from error
     # For a folder without tokenizer files transformers makes one that knows no text.
     if not tokenizer("a", add_special_tokens=False)["input_ids"]:
-        raise ModelError(_explain_loading(name, "tokenizer", "there is none, or an empty one"))
+        raise ModelError(explain_loading(name, "tokenizer", "there is none, or an empty one"))
     if tokenizer.eos_token is None:
         raise ModelError(
             f"model.name_or_path: the tokenizer of '{name}' has no end-of-sequence token; "
@@ -210,12 +209,13 @@ def load_tokenizer(settings: ModelSection) -> PreTrainedTokenizerBase:
 def check_model(settings: ModelSection) -> PreTrainedTokenizerBase:
     """Check, without loading weights, that model and tokenizer are there and fit this machine."""
     name = settings.name_or_path
+    refuse_missing_folder(name)
     try:
         config = AutoConfig.from_pretrained(
             name, revision=settings.revision, trust_remote_code=settings.trust_remote_code
         )
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(_explain_loading(name, "model", error)) from error
+        raise ModelError(explain_loading(name, "model", error)) from error
     if Path(name).is_dir():
         _check_weights(Path(name))
     if settings.load_in_4bit:
@@ -234,7 +234,7 @@ def _check_weights(folder: Path) -> None:
     """Refuse a folder without weights, or with files cut short; only their headers are read."""
     weights = [file for pattern in _WEIGHTS for file in sorted(folder.glob(pattern))]
     if not weights:
-        raise ModelError(_explain_loading(str(folder), "model", "the folder holds no weights"))
+        raise ModelError(explain_loading(str(folder), "model", "the folder holds no weights"))
     for file in weights:
         if file.suffix == ".safetensors":
             try:
@@ -242,49 +242,7 @@ def _check_weights(folder: Path) -> None:
                     pass
             except (OSError, SafetensorError) as error:
                 reason = f"{file.name} is damaged or only a pointer to a large file: {error}"
-                raise ModelError(_explain_loading(str(folder), "model", reason)) from error
-
-
-def base_folder(settings: ModelSection) -> Path:
-    """The folder of the base model's files: the given one, or the hub's copy on this machine."""
-    if Path(settings.name_or_path).is_dir():
-        return Path(settings.name_or_path)
-    from huggingface_hub import snapshot_download
-
-    patterns = ["*.json", "*.safetensors", "*.bin", "*.txt", "*.model", "*.jinja"]
-    name, commit = settings.name_or_path, settings.revision
-    return Path(snapshot_download(name, revision=commit, allow_patterns=patterns))
-
-
-def pinned(settings: ModelSection) -> ModelSection:
-    """The same model; of the hub, at the commit it is at now, so that a resume finds that one."""
-    if Path(settings.name_or_path).is_dir():
-        return settings
-    from huggingface_hub import snapshot_download
-
-    folder = snapshot_download(
-        settings.name_or_path, revision=settings.revision, allow_patterns=["config.json"]
-    )
-    return settings.model_copy(update={"revision": Path(folder).name})
-
-
-def base_fingerprint(settings: ModelSection) -> str:
-    """A hash that tells one base model and tokenizer from another, without reading all of it.
-
-    Over the text files, and of each file of weights its name, size, first and last mebibyte.
-    """
-    digest = hashlib.sha256()
-    for file in sorted(base_folder(settings).iterdir()):
-        if file.suffix not in (".json", ".jinja", ".txt", ".model", ".safetensors", ".bin"):
-            continue
-        size = file.stat().st_size
-        digest.update(f"{file.name} {size}\n".encode())
-        with file.open("rb") as stream:
-            digest.update(stream.read(_MIB))
-            if size > _MIB:
-                stream.seek(max(_MIB, size - _MIB))
-                digest.update(stream.read())
-    return digest.hexdigest()[:16]
+                raise ModelError(explain_loading(str(folder), "model", reason)) from error
 
 
 def load_model(settings: ModelSection, name: str, device: torch.device) -> Any:
@@ -324,13 +282,13 @@ def load_model(settings: ModelSection, name: str, device: torch.device) -> Any:
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         mismatch = "mismatched_sizes" in str(error)
         reason = "its config.json does not fit its weights" if mismatch else error
-        raise ModelError(_explain_loading(name, "model", reason)) from error
+        raise ModelError(explain_loading(name, "model", reason)) from error
     finally:
         transformers_logging.disable_progress_bar()
     missing = sorted(info["missing_keys"])
     if missing:  # transformers would go on with random numbers in their place
         reason = f"its weights lack {len(missing)} tensors of the model, such as {missing[0]}"
-        raise ModelError(_explain_loading(name, "model", reason))
+        raise ModelError(explain_loading(name, "model", reason))
     return model if settings.load_in_4bit else model.to(device)
 
 
@@ -372,26 +330,6 @@ def _check_4bit() -> None:
         raise ModelError(
             "model.load_in_4bit: QLoRA needs bitsandbytes. Type: pip install 'edco[qlora]'"
         ) from error
-
-
-def _explain_loading(name: str, what: str, reason: object) -> str:
-    first_line = str(reason).strip().splitlines()[0] if str(reason).strip() else repr(reason)
-    if Path(name).is_dir():
-        files = ", ".join(sorted(p.name for p in Path(name).iterdir())[:12]) or "nothing"
-        needed = {
-            "tokenizer": "tokenizer.json and tokenizer_config.json",
-            "model": "config.json and model.safetensors",
-        }[what]
-        return (
-            f"model.name_or_path: no {what} could be loaded from the folder '{name}' "
-            f"({first_line}). It holds {files}; it needs {needed}. Save one there with "
-            f"{what}.save_pretrained('{name}')."
-        )
-    return (
-        f"model.name_or_path: no {what} could be loaded from '{name}', which is no folder here, so "
-        f"it was taken for a hub id ({first_line}). Give a folder that exists, or a hub id this "
-        "machine can reach."
-    )
 
 
 def _free_memory() -> None:

@@ -196,11 +196,11 @@ def _is_same(store_url: str, run_id: str, inputs: Inputs) -> bool:
         unpinned = stored.model.model_copy(update={"revision": wanted.model.revision})
         if unpinned != wanted.model:
             return False
-        from edco_core.loading import pinned
+        from edco_core.base_model import pinned
 
         wanted = wanted.model_copy(update={"model": pinned(wanted.model)})
     if stored.for_ledger() != wanted.for_ledger():
         return False
-    from edco_core.loading import base_fingerprint
+    from edco_core.base_model import base_fingerprint
 
     return bool(state.plan["base_model"] == base_fingerprint(wanted.model))

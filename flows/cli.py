@@ -567,7 +567,10 @@ def db_upgrade(store: StoreOption = None) -> None:
 
     url = _store_url(store)
     before, after = db_upgrade(url)
-    print(f"{masked(url)}: {'already at' if before == after else 'upgraded to'} {after}")
+    done = (
+        "already at" if before == after else "upgraded to" if before else "a new, empty ledger at"
+    )
+    print(f"{masked(url)}: {done} {after}")
 
 
 @db_app.command("current")

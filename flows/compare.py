@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +28,7 @@ from edco_core.errors import (
     GuardStop,
     LeaseLostError,
     LedgerBusyError,
+    ModelError,
     RunBusyError,
     StopRequested,
 )
@@ -117,6 +118,7 @@ def carry_out(planned: Planned, store_url: str, check_stop: Callable[[], None]) 
     Raises StopRequested at the first safe point after a signal.
     """
     known = statuses(planned, store_url)
+    _refuse_other_base(planned, known, store_url)
     left = [run for run in planned.runs if known.get(run.run_id) != "finished"]
     if len(left) < len(planned.runs):
         say(f"{len(planned.runs) - len(left)} of {len(planned.runs)} runs are finished already")
@@ -139,6 +141,25 @@ def carry_out(planned: Planned, store_url: str, check_stop: Callable[[], None]) 
         for run, problem in children.carry_out(left, known):
             told.ended(run, problem, ledger)
             check_stop()
+
+
+def _refuse_other_base(planned: Planned, known: Iterable[str], store_url: str) -> None:
+    """Raise ModelError where runs of before began with other weights: they would be no pairs."""
+    from edco_core.base_model import base_fingerprint
+
+    now: dict[str, str] = {}
+    for run in planned.runs:
+        name = run.config.model.name_or_path
+        if run.run_id not in known or name.startswith("run:"):  # whose checkpoint cannot change
+            continue
+        if name not in now:
+            now[name] = base_fingerprint(run.config.model)
+        plan = open_ledger(store_url, read_only=True, on_wait=say).run_state(run.run_id).plan
+        if plan["base_model"] != now[name]:
+            raise ModelError(
+                f"{name}: run {run.run_id} of this comparison began with another base model. "
+                "Restore its files, or give the comparison another name (run.experiment)."
+            )
 
 
 def _carry_out_here(run: PlannedRun, store_url: str, *, is_known: bool) -> str | None:

@@ -81,7 +81,7 @@ def print_table(
     """Rows as a table on standard output; ``columns`` maps a key of the rows to its heading."""
     cells = [{key: number(row.get(key)) for key in columns} for row in rows]
     numbers = {k for k in columns if any(isinstance(row.get(k), int | float) for row in rows)}
-    # A number is never broken in two: text is, then headings are, then lines are too long.
+    # A number is never broken in two: text is, then headings are, then each row is a block.
     content = {key: max([1, *(cell_len(row[key]) for row in cells)]) for key in columns}
     least = {key: n if key in numbers else min(n, _NARROWEST) for key, n in content.items()}
     whole = {key: max(n, cell_len(columns[key])) for key, n in content.items()}
@@ -93,6 +93,9 @@ def print_table(
         widths = whole
     while sum(widths.values()) > room and (wide := [k for k in widths if widths[k] > least[k]]):
         widths[max(wide, key=widths.__getitem__)] -= 1
+    if sum(least.values()) > room and len(columns) > 1:
+        _print_records(cells, columns, title, available)
+        return
     # As plain text: prompts hold [INST], which is markup to a table.
     table = Table(
         title=None if title is None else Text(title),
@@ -106,9 +109,29 @@ def print_table(
         )  # fmt: skip
     for row in cells:
         table.add_row(*(Text(row[key]) for key in columns))
-    width = max(available, available - room + sum(least.values()))
-    # A dumb terminal's width is obeyed only where the height is given as well.
-    Console(width=width, height=len(cells) + 10).print(table, crop=False)
+    _plain_console(available, len(cells)).print(table, crop=False)
+
+
+def _print_records(
+    cells: Sequence[Mapping[str, str]], columns: Mapping[str, str], title: str | None, width: int
+) -> None:
+    """Rows that are wider than the screen, each as lines of heading and value."""
+    if title is not None:
+        print(title)
+    console = _plain_console(width, len(cells) * (len(columns) + 2))
+    for number_of_row, row in enumerate(cells, 1):
+        print(f"\n{number_of_row} of {len(cells)}")
+        block = Table(box=None, show_header=False, pad_edge=False)
+        block.add_column(no_wrap=True)
+        block.add_column(overflow="fold")
+        for key, heading in columns.items():
+            block.add_row(Text(f"  {heading}"), Text(row[key]))
+        console.print(block, crop=False)
+
+
+def _plain_console(width: int, num_lines: int) -> Console:
+    """A dumb terminal's width is obeyed only where the height is given as well."""
+    return Console(width=width, height=num_lines + 10)
 
 
 def label_of(name: str) -> str:

@@ -49,7 +49,7 @@ class Parent:
 
     def make(self) -> None:
         """Make the folder, unless it is there; loads torch.  Raises TrainingError, ModelError."""
-        from edco_core.loading import base_fingerprint
+        from edco_core.base_model import base_fingerprint
         from edco_core.merging import merge
 
         if not self.folder.is_dir():

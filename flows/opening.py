@@ -10,10 +10,11 @@ from pathlib import Path
 
 import yaml
 
+from edco_core.base_model import base_fingerprint
 from edco_core.checkpoints import write_atomically
 from edco_core.config import Config, parse_config
 from edco_core.errors import ConfigError, DataError, ModelError, RunExistsError
-from edco_core.loading import ModelHost, base_fingerprint, pick_device
+from edco_core.loading import ModelHost, pick_device
 from edco_core.records import Lease
 from edco_core.training import Plan, build_trainer
 from flows.display import say

@@ -77,7 +77,8 @@ def complete(inputs: Inputs) -> Prepared:
 
     Takes seconds, for the imports of torch and TRL.  Raises InputError and its kin.
     """
-    from edco_core.loading import check_model, pinned
+    from edco_core.base_model import pinned
+    from edco_core.loading import check_model
     from edco_core.prompts import check_chat_template
     from edco_core.scoring import check_engine
     from edco_core.training import build_sampling, make_plan

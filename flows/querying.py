@@ -8,6 +8,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 from typing import IO, Any
 
@@ -40,6 +41,8 @@ def run_query(
         if not separator or not name.isidentifier():
             raise InputError(f"-p {param}: expected name=value, for :name in the SQL.")
         given[name] = value  # text: the database knows what it is compared with
+    if "run" in given:
+        _tell_whole_id(ledger, given["run"])
     if output == "table":
         _print_table(ledger, sql, given, limit, timeout_s)
         return
@@ -79,6 +82,13 @@ def write_parquet(file: Any, schema: pa.Schema, batches: Batches) -> int:
             writer.write_batch(batch)
             num_rows += batch.num_rows
     return num_rows
+
+
+def _tell_whole_id(ledger: Ledger, run: str) -> None:
+    """Commands take the beginning of a run's id; SQL would find nothing, without a word."""
+    with suppress(EdcoError):
+        if (found := ledger.find_run(run)) != run:
+            say(f"no run is called {run!r}, and SQL needs the whole id: -p run={found}")
 
 
 def _print_table(

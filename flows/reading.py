@@ -102,6 +102,11 @@ def show_runs(ledger: Ledger) -> Answer:
     return Answer(rows, rows, columns, shown, after=[] if rows else [empty])
 
 
+def _after(checkpoint: int) -> str:
+    """Where a checkpoint is from; they are numbered by the interval that begins with them."""
+    return f"after interval {checkpoint - 1}" if checkpoint else "as it began"
+
+
 def show_run(ledger: Ledger, prefix: str) -> Answer:
     """One run, interval by interval."""
     run_id = ledger.find_run(prefix)
@@ -117,6 +122,8 @@ def show_run(ledger: Ledger, prefix: str) -> Answer:
         f"{number(run['training_seconds'], 1)} s, evaluation "
         f"{number(run['evaluation_seconds'], 1)} s",
     ]
+    if run["parent_run_id"] is not None:
+        lines.insert(2, f"parent    {run['parent_run_id']}, {_after(run['parent_interval'])}")
     if run["message"]:
         lines.append(f"message   {run['message']}")
     after = baseline_lines(evaluations, run["metric"])

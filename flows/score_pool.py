@@ -112,7 +112,8 @@ def _prepare(config: Config, checkpoint: str | None) -> _Wanted:
     check_writable(Path(config.run.output_dir), "run.output_dir")
     check_ledger(store_url)
     pool = load_training_pool(config)
-    from edco_core.loading import ModelHost, base_fingerprint, base_folder, check_model
+    from edco_core.base_model import base_fingerprint, base_folder
+    from edco_core.loading import ModelHost, check_model
 
     if parent is not None:
         parent.make()

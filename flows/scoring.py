@@ -59,7 +59,8 @@ def score_to_file(
     config, parent = with_parent(config, config.store_url())
     pool = load_training_pool(config)
     # torch and transformers take seconds to import: the above is told before that.
-    from edco_core.loading import ModelHost, base_fingerprint, check_model
+    from edco_core.base_model import base_fingerprint
+    from edco_core.loading import ModelHost, check_model
     from edco_core.prompts import check_chat_template
     from edco_core.scoring import build_scorer, check_engine
 

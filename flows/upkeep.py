@@ -49,6 +49,8 @@ def remove_run(prefix: str, store_url: str, *, yes: bool, files: bool) -> None:
                 f"removed ({error}); remove it by hand"
             ) from error
         print(f"removed {folder}")
+    elif Path(removal.run_dir).exists():
+        say(f"kept: its files in {removal.run_dir}; a new run of that id needs another folder")
     say(f"to give its space back: {command('db vacuum', '', store_url)}")
 
 

@@ -35,6 +35,9 @@ class Pools(LedgerPart):
         what was wrong with skipped rows, which may quote them.  A data set known without its texts
         is entered anew with them when they are to be kept.  Raises InputError when they are not,
         but runs of this ledger kept them.
+
+        Categories and metadata are no part of a data set's identity: where they came otherwise they
+        are corrected, for earlier runs, too.
         """
         with self._database.writing() as connection:
             self._database.lock(connection, "datasets")
@@ -46,7 +49,8 @@ class Pools(LedgerPart):
                     f"data set {pool.fingerprint} has {known.size} samples in the ledger, "
                     f"{len(pool)} came"
                 )
-            if known is not None and known.texts_kept == keep_texts:
+            is_same = known is not None and known.texts_kept == keep_texts
+            if known is not None and is_same and self._has_labels(connection, known, pool):
                 self._keep_skipped(connection, known.dataset_key, pool, keep_texts)
                 return
             if known is None:
@@ -55,7 +59,8 @@ class Pools(LedgerPart):
                 if not keep_texts:
                     self._refuse_kept_texts(connection, [pool.fingerprint])
                 key = known.dataset_key
-                for table in (tables.datasets, tables.pool_samples, tables.bad_rows):
+                gone = [tables.datasets, tables.pool_samples]
+                for table in gone if is_same else [*gone, tables.bad_rows]:
                     connection.execute(delete(table).where(table.c.dataset_key == key))
             self._database.bulk_insert(
                 connection,
@@ -78,6 +83,21 @@ class Pools(LedgerPart):
                     "texts_kept": keep_texts,
                 },
             )
+
+    def _has_labels(self, connection: Connection, known: Any, pool: Pool) -> bool:
+        """Whether the ledger has the pool's categories and, with texts, its metadata."""
+        names = ["category", "metadata"] if known.texts_kept else ["category"]
+        columns = [tables.pool_samples.c[name] for name in names]
+        rows = connection.execute(
+            select(*columns)
+            .where(tables.pool_samples.c.dataset_key == known.dataset_key)
+            .order_by(tables.pool_samples.c.ordinal)
+        )
+        for batch in pool.table.select(names).to_batches(max_chunksize=_BATCH_ROWS):
+            kept = [tuple(row) for row in rows.fetchmany(batch.num_rows)]
+            if kept != list(zip(*(column.to_pylist() for column in batch.columns), strict=True)):
+                return False
+        return True
 
     def _keep_skipped(
         self, connection: Connection, dataset_key: int, pool: Pool, keep_texts: bool

@@ -143,7 +143,7 @@ def test_an_unknown_name_or_a_wrong_value(
         ("data.train=abs*.jsonl", "abs*.jsonl"),
         ("data.eval=absent.jsonl", "data.eval: "),
         ("evaluation.metric=numeric", "answer"),
-        ("model.name_or_path=no/such/model", "no/such/model', which is no folder here"),
+        ("model.name_or_path=no/such/model", "there is no folder 'no/such/model'"),
         ("model.load_in_4bit=true", "QLoRA needs a CUDA device"),
         ("store.url=mysql://host/db", "unknown kind of database 'mysql'"),
         ("store.url=duckdb:///absent/edco.duckdb", "absent"),

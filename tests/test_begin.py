@@ -119,11 +119,11 @@ def test_a_run_on_a_hub_model_is_the_same_as_long_as_the_hub_is(
     tiny_config: dict[str, Any], finished: Edco, ledger: str, monkeypatch: pytest.MonkeyPatch,
     now_at: str, is_same: bool,
 ) -> None:  # fmt: skip
-    from edco_core import loading
+    from edco_core import base_model
 
     changed_config(ledger, lambda config: config["model"].update(revision="commit"))
     monkeypatch.setattr(
-        loading, "pinned", lambda model: model.model_copy(update={"revision": now_at})
+        base_model, "pinned", lambda model: model.model_copy(update={"revision": now_at})
     )
     work = find_work(_config(tiny_config, finished, ledger), None, "next", "skip")
     assert (work.run_id == "whole") == is_same

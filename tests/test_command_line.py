@@ -423,3 +423,18 @@ def test_a_run_can_be_read_while_it_is_going(finished: Edco, new_edco: Callable[
     assert all(run["status"] == "running" for run in alive)
     done = [len(each["intervals"]) for each in seen]
     assert done == sorted(done)  # what was read once is there for ever
+
+
+def test_sql_about_the_beginning_of_a_run_s_id_is_told_the_whole(finished: Edco) -> None:
+    asked = finished("query", "SELECT * FROM curriculum WHERE run_id = :run", "-p", "run=who")
+    assert "SQL needs the whole id: -p run=whole" in asked.stderr
+    asked = finished("query", "SELECT * FROM turnover WHERE run_id = :run", "-p", "run=whole")
+    assert asked.stderr == ""
+
+
+def test_upgrading_where_there_is_no_ledger_says_that_one_was_made(
+    finished: Edco, tmp_path: Path
+) -> None:
+    url = f"duckdb:///{tmp_path}/new.duckdb"
+    assert "a new, empty ledger at 0006" in finished("db", "upgrade", "--store", url).stdout
+    assert "already at 0006" in finished("db", "upgrade", "--store", url).stdout

@@ -18,9 +18,10 @@ from test_resume import KILLED
 
 from edco_core.config import load_config
 from edco_core.config_compare import BudgetSection, comparison_of, load_comparison
-from edco_core.errors import ConfigError
+from edco_core.errors import ConfigError, ModelError
 from flows.compare_plan import Cost, PlannedRun, fit, plan_comparison
 from storage import open_ledger
+from tests.storage.conftest import make_pool, make_spec
 
 # ---------------------------------------------------------------- the configuration
 
@@ -340,6 +341,27 @@ def test_strategies_that_may_spend_unlike_budgets_are_pointed_out(tmp_path: Path
     remarks = unfinished(5, tmp_path, budget, (100, 78)).remarks
     assert any("planned with 78 steps (edco) to 100 steps (random)" in each for each in remarks)
     assert not any("planned with" in r for r in unfinished(5, tmp_path, budget, (100, 97)).remarks)
+
+
+def test_runs_that_began_with_another_base_model_are_no_pairs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edco_core import base_model
+    from flows.compare import _refuse_other_base
+
+    url = f"duckdb:///{tmp_path}/ledger.duckdb"
+    ledger = open_ledger(url)
+    ledger.register_pool(make_pool())
+    ledger.create_run(make_spec("random-0", plan={"base_model": "one"}), "me")
+    model = SimpleNamespace(name_or_path="m")
+    run = SimpleNamespace(run_id="random-0", config=SimpleNamespace(model=model))
+    planned: Any = SimpleNamespace(runs=[run])
+    monkeypatch.setattr(base_model, "base_fingerprint", lambda settings: "one")
+    _refuse_other_base(planned, {"random-0"}, url)
+    monkeypatch.setattr(base_model, "base_fingerprint", lambda settings: "two")
+    _refuse_other_base(planned, set(), url)
+    with pytest.raises(ModelError, match="began with another base model"):
+        _refuse_other_base(planned, {"random-0"}, url)
 
 
 def test_the_page_tells_what_all_share_from_what_one_has_for_itself() -> None:

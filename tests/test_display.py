@@ -29,17 +29,23 @@ def printed(
 def test_no_number_is_broken_or_cut_at_any_width(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: int | None
 ) -> None:
-    words = printed(capsys, monkeypatch, width).split()
+    text = printed(capsys, monkeypatch, width)
+    words = text.split()
     assert {f"{1234.5 + i:.3f}" for i in range(9)} <= set(words)
     assert words.count("prompt") == 10  # one is the heading's
+    if width is not None:
+        assert max(map(len, text.splitlines())) <= width
 
 
-def test_a_piped_table_of_many_columns_is_as_wide_as_it_has_to_be(
+def test_rows_wider_than_the_screen_are_blocks_of_lines(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     row = {f"c{i}": 10.0**12 + i for i in range(30)}
-    print_table([row], {key: key for key in row})
-    assert {f"{value:.3f}" for value in row.values()} <= set(capsys.readouterr().out.split())
+    print_table([row, row], {key: f"heading {key}" for key in row}, title="run r")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "run r"
+    assert [line for line in lines if "of 2" in line] == ["1 of 2", "2 of 2"]
+    assert sum(line.split() == ["heading", "c7", "1000000000007.000"] for line in lines) == 2
 
 
 @pytest.mark.parametrize(

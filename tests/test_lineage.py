@@ -71,6 +71,7 @@ def test_the_ledger_knows_whose_weights_they_were(edco: Edco) -> None:
         "AND c.interval = s.parent_interval WHERE s.run_id = 'second'",
     )
     assert row == {"parent_run_id": "first", "parent_interval": 2, "same": True}
+    assert "parent    first, after interval 1\n" in edco("show", "second").stdout
     assert query(edco, "SELECT parent_run_id FROM run_summary WHERE run_id = 'first'") == [
         {"parent_run_id": None}
     ]

@@ -14,6 +14,7 @@ import torch
 from command_line import Edco
 from test_training_sft import ARGS, Loop, make_pool
 
+from edco_core.base_model import base_fingerprint, base_folder, pinned
 from edco_core.checkpoints import mark_complete, weights_sha256, write_final_model
 from edco_core.config import LoraSection, ModelSection, SftSection
 from edco_core.errors import ModelError, TrainingError
@@ -256,8 +257,8 @@ def test_weights_that_lack_a_layer_are_refused_and_not_made_up(
 
 
 def test_a_name_that_is_no_folder_is_said_to_be_taken_for_a_hub_id() -> None:
-    with pytest.raises(ModelError, match=r"no/such/folder', which is no folder here"):
-        check_model(ModelSection(name_or_path="no/such/folder"))
+    with pytest.raises(ModelError, match=r"such/model', which is no folder here"):
+        check_model(ModelSection(name_or_path="such/model"))
 
 
 @pytest.mark.parametrize(
@@ -296,3 +297,30 @@ def test_a_checkpoint_is_called_complete_only_when_all_of_it_is_on_the_disk(
     wanted = {path.stat().st_ino for path in [*files, folder, folder / "inner", tmp_path]}
     assert wanted <= before[0]
     assert synced[-1] == folder.stat().st_ino  # that has the marker's name by now
+
+
+@pytest.mark.parametrize("name", ["/nowhere/model", "./model", "a/b/c"])
+def test_a_path_without_a_folder_is_never_looked_for_on_the_hub(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: pytest.fail("asked"))
+    settings = ModelSection(name_or_path=name)
+    for ask in (check_model, base_folder, base_fingerprint, pinned):
+        with pytest.raises(ModelError, match=f"there is no folder '{name}'"):
+            ask(settings)  # type: ignore[operator]
+
+
+def test_the_folder_that_was_meant_is_named(tmp_path: Path) -> None:
+    (tmp_path / "tiny").mkdir()
+    with pytest.raises(ModelError, match=rf"Did you mean '{tmp_path}/tiny'"):
+        check_model(ModelSection(name_or_path=str(tmp_path / "tinny")))
+
+
+def test_a_hub_that_has_no_such_model_is_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError, match="taken for a hub id"):
+        base_fingerprint(ModelSection(name_or_path="nobody/nothing"))

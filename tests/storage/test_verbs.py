@@ -10,6 +10,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from sqlalchemy import Connection, text
 
@@ -535,3 +536,19 @@ def test_a_removed_checkpoint_is_kept_as_removed_once(ledger: Ledger, lease: Lea
     ledger.release(lease, "finished")
     ledger.mark_checkpoint_removed("demo-1", 0)
     assert queries.checkpoints(ledger, "demo-1") == [before]
+
+
+@pytest.mark.parametrize("keep_texts", [True, False])
+def test_categories_that_were_corrected_are_so_in_the_ledger(
+    ledger: Ledger, keep_texts: bool
+) -> None:
+    pool = make_pool()
+    ledger.register_pool(pool, keep_texts)
+    place = pool.table.schema.get_field_index("category")
+    corrected = pool.table.set_column(place, "category", pa.array(["right"] * len(pool)))
+    for _ in range(2):
+        ledger.register_pool(dataclasses.replace(pool, table=corrected, skipped=()), keep_texts)
+        with ledger._database.reading() as connection:
+            asked = text("SELECT category, count(*) FROM samples GROUP BY category")
+            assert connection.execute(asked).all() == [("right", len(pool))]
+        assert count(ledger, "bad_rows") == 1
