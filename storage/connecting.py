@@ -36,6 +36,7 @@ from sqlalchemy.pool import NullPool
 
 from edco_core.errors import InputError, LedgerBusyError, LedgerError
 from storage.address import address_of, masked, parse_url, secrets
+from storage.duckdb_file import undisturbed
 from storage.lingering import LOOK_EVERY_S, Lingering
 
 logger = logging.getLogger(__name__)
@@ -162,8 +163,8 @@ class Connecting:
                 os.path.realpath(self.path) if self.path else parsed.render_as_string(),
                 (threading.RLock(), threading.RLock()),
             )
-        if self.on_duckdb:
-            _one_at_a_time(self.engine, opening)
+        if self.path is not None:
+            _one_at_a_time(self.engine, opening, Path(os.path.realpath(self.path)))
             event.listen(self.engine, "connect", _speak_like_postgres)
 
     def exists(self) -> bool:
@@ -509,8 +510,8 @@ def _advice(problem: str) -> str:
     return next((f"; {what}" for words, what in _ADVICE.items() if re.search(words, problem)), "")
 
 
-def _one_at_a_time(engine: Engine, opening: threading.RLock) -> None:
-    """Let no thread open a DuckDB file while another does so or closes it.
+def _one_at_a_time(engine: Engine, opening: threading.RLock, path: Path) -> None:
+    """Let nobody open a DuckDB file while another thread or process does so or closes it.
 
     To the system a file's lock is the process's, and gone when any of its handles is closed: where
     DuckDB 2.0 closes a file in one thread and opens it in another, the new handle ends up without
@@ -520,11 +521,11 @@ def _one_at_a_time(engine: Engine, opening: threading.RLock) -> None:
     close = dialect.do_close
 
     def do_close(connection: Any) -> None:
-        with opening:
+        with opening, undisturbed(path):
             close(connection)
 
     def do_connect(_dialect: object, _record: object, arguments: Any, options: Any) -> Any:
-        with opening:
+        with opening, undisturbed(path):
             return dialect.connect(*arguments, **options)
 
     dialect.do_close = do_close  # type: ignore[method-assign, assignment]

@@ -1,4 +1,4 @@
-"""A DuckDB file written again without the space that nothing uses any more.
+"""A DuckDB file: opened and closed by one process at a time, and rewritten when it is too large.
 
 DuckDB reuses freed space but never makes a file smaller.  The new file is made beside the old one
 while nobody else can get at that, is compared with it, and takes its name in one step: at every
@@ -8,11 +8,12 @@ name, and so get the new one (``Database`` makes sure of that).
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,28 @@ _FRESH = "edco_rewritten"
 _LOOK_EVERY_S = 0.2
 
 OnProgress = Callable[[int, int], None]
+
+
+@contextmanager
+def undisturbed(path: Path) -> Iterator[None]:
+    """Open, close or replace a DuckDB file while no other process does so to one in its folder.
+
+    DuckDB 2.0 reads a file's header before it locks the file. Where another process closes it in
+    between, and so writes a new header, the old one leads to blocks of before: what the other wrote
+    last is lost, or the file damaged. Each takes the folder's lock for that long; there is no file
+    for it that could be left behind. Where a file system has no such locks it is left to luck.
+    """
+    try:
+        folder = os.open(path.parent, os.O_RDONLY)
+    except OSError:
+        yield
+        return
+    try:
+        with suppress(OSError):
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def rewrite(driver: Any, path: Path, on_progress: OnProgress) -> None:
@@ -57,7 +80,8 @@ def rewrite(driver: Any, path: Path, on_progress: OnProgress) -> None:
                 "nothing was changed"
             )
         _same_rights(path, fresh)
-        os.replace(fresh, path)
+        with undisturbed(path):
+            os.replace(fresh, path)
         _sync_folder(path.parent)
     finally:
         _remove(fresh)

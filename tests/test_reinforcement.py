@@ -207,7 +207,8 @@ def test_the_table_in_the_ui_has_the_alarm_and_the_name_of_the_metric(
     assert [row["collapsed"] for row in cells] == ["no", "ALARM"]
     assert cells[0]["exact_match"] == "1"
     assert "collapsed" not in table([row_of(0, 2.0)], parse_config(tiny_config))[0]
-    assert interval_columns([row_of(0, 2.0)], "numeric")["metric"] == "numeric"
+    run = {"scorer": "loss", "metric": "numeric"}
+    assert interval_columns([row_of(0, 2.0)], run)["metric"] == "numeric"
 
 
 def test_a_collapse_is_told_in_show(reinforced: Edco) -> None:

@@ -28,13 +28,18 @@ needs_vllm = pytest.mark.skipif(PYTHON is None, reason="EDCO_VLLM_PYTHON names n
 OURS = np.array([1.0, 2.0, 0.5])
 
 
+def without_batches(tiny_config: dict[str, Any]) -> dict[str, Any]:
+    """The scoring section for an engine that makes its own."""
+    return {k: v for k, v in tiny_config["scoring"].items() if k != "max_batch_tokens"}
+
+
 def test_without_vllm_the_error_says_what_to_install(
     new_edco: Callable[[], Edco], tiny_config: dict[str, Any]
 ) -> None:
     if importlib.util.find_spec("vllm") is not None:
         pytest.skip("this Python has vLLM")
     edco = new_edco()
-    values = {**tiny_config, "scoring": {**tiny_config["scoring"], "engine": "vllm"}}
+    values = {**tiny_config, "scoring": {**without_batches(tiny_config), "engine": "vllm"}}
     (edco.folder / "edco.yaml").write_text(yaml.safe_dump(values))
 
     for words in (("validate", "edco.yaml"), ("score", "edco.yaml", "-o", "scores.parquet")):
@@ -48,7 +53,9 @@ def test_a_python_that_is_not_there_is_named(
     new_edco: Callable[[], Edco], tiny_config: dict[str, Any]
 ) -> None:
     edco = new_edco()
-    scoring = {**tiny_config["scoring"], "engine": "vllm", "engine_python": "nowhere/bin/python"}
+    scoring = {
+        **without_batches(tiny_config), "engine": "vllm", "engine_python": "nowhere/bin/python",
+    }  # fmt: skip
     (edco.folder / "edco.yaml").write_text(yaml.safe_dump({**tiny_config, "scoring": scoring}))
 
     said = edco("validate", "edco.yaml", expect=2).stderr
@@ -127,7 +134,7 @@ def scored(
     edco = new_edco()
 
     def score(engine: str, **settings: Any) -> Any:
-        scoring = {**tiny_config["scoring"], "max_batch_tokens": 4000, **settings}
+        scoring = {**without_batches(tiny_config), **settings}
         if "max_new_tokens" in scoring:
             del scoring["prefix_tokens"]
         if engine == "vllm":

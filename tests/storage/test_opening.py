@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -10,7 +11,10 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import duckdb
+import duckdb_engine
 import pytest
 from sqlalchemy import make_url, text
 
@@ -425,6 +429,35 @@ def test_threads_of_several_processes_write_one_file_and_nothing_is_lost(duckdb_
     assert not any("Exception in thread" in each for each in said), said
     with Database(duckdb_url, read_only=True).reading() as connection:
         assert connection.execute(text("SELECT n FROM counted")).scalar() == 240
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+def test_a_file_is_opened_and_closed_while_no_other_process_does_so(
+    duckdb_url: str, monkeypatch: pytest.MonkeyPatch, read_only: bool
+) -> None:
+    """DuckDB reads a file's header before it locks the file: it could be one of before."""
+    folder = os.open(Path(duckdb_url.removeprefix("duckdb:///")).parent, os.O_RDONLY)
+    seen: list[str] = []
+
+    def watched(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            seen.append(name)
+            return original(*args, **kwargs)
+
+        return call
+
+    monkeypatch.setattr(duckdb, "connect", watched("opened", duckdb.connect))
+    wrapper = duckdb_engine.ConnectionWrapper
+    monkeypatch.setattr(wrapper, "close", watched("closed", wrapper.close))
+    database = Database(duckdb_url, read_only=read_only)
+    with database.reading():
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)  # others may try, and are told to wait
+        fcntl.flock(folder, fcntl.LOCK_UN)
+    database._lingering.end()
+    os.close(folder)
+    assert {"opened", "closed"} == set(seen)
 
 
 def test_reader_and_writer_of_one_process_wait_for_each_other(duckdb_url: str) -> None:
