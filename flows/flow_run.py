@@ -29,7 +29,7 @@ from edco_core.errors import EdcoError, InputError
 from flows import say_nothing_more
 from flows.shown import Shown
 from flows.slots import slot
-from storage.address import absolute
+from storage.address import absolute, masked
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -51,7 +51,11 @@ def check_named(store_url: str | None, *, is_deployed: bool) -> None:
     """
     url = store_url or os.environ.get("EDCO_STORE")
     if is_deployed and (not url or absolute(url) != url):
-        which = f"the ledger {url} is relative to" if url else "no ledger is named: it would be in"
+        which = (
+            f"the ledger {masked(url)} is relative to"
+            if url
+            else "no ledger is named: it would be in"
+        )
         raise InputError(
             f"{which} a folder that Prefect removes when the run ends. Set EDCO_STORE where runs "
             "are carried out, such as duckdb:////home/me/edco.duckdb, or store.url."
